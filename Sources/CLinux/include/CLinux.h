@@ -1,0 +1,59 @@
+// Linux calls and numbers that Swift's Glibc module does not offer, each under its own name with a prefix. No logic.
+#ifndef COFFER_CLINUX_H
+#define COFFER_CLINUX_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+// The kernel's numbers; linux.c checks each against the system's headers.
+#define COFFER_FALLOC_KEEP_SIZE 0x01
+#define COFFER_FALLOC_PUNCH_HOLE 0x02
+#define COFFER_FALLOC_ZERO_RANGE 0x10
+#define COFFER_AT_EMPTY_PATH 0x1000
+#define COFFER_O_PATH 010000000
+#define COFFER_O_NOATIME 01000000
+#define COFFER_O_DIRECT 040000
+#define COFFER_O_TMPFILE 020200000
+#define COFFER_SEEK_DATA 3
+#define COFFER_SEEK_HOLE 4
+#define COFFER_UTIME_NOW 1073741823
+#define COFFER_UTIME_OMIT 1073741822
+#define COFFER_MNT_DETACH 2
+#define COFFER_RENAME_NOREPLACE 1
+#define COFFER_RENAME_EXCHANGE 2
+
+// Layout of what getdents64(2) fills.
+struct coffer_dirent64 {
+    unsigned long long d_ino;
+    long long d_off;
+    unsigned short d_reclen;
+    unsigned char d_type;
+    char d_name[1];
+};
+
+long coffer_getdents64(int fd, void *buffer, size_t count);
+int coffer_renameat2(int from, const char *old_name, int to, const char *new_name, unsigned flags);
+int coffer_openat(int fd, const char *path, int flags, mode_t mode);
+int coffer_fcntl_int(int fd, int command, int value);
+int coffer_fallocate(int fd, int mode, off_t offset, off_t length);
+int coffer_dup3(int from, int to, int flags);
+int coffer_syncfs(int fd);
+int coffer_umount2(const char *path, int flags);
+// Gives the calling thread its own umask and working directory.
+int coffer_unshare_fs(void);
+// fork(2), which Swift does not offer; only for a process that has one thread.
+pid_t coffer_fork(void);
+void coffer_syslog(int priority, const char *message);
+// Raises the soft limit of open descriptors to the hard one and returns it.
+int coffer_raise_nofile_limit(void);
+int coffer_forbid_core_dumps(void);
+// Calls on what a descriptor names, by /proc/self/fd, so that O_PATH descriptors will do.
+int coffer_chmod(int fd, mode_t mode);
+ssize_t coffer_getxattr(int fd, const char *name, void *value, size_t size);
+int coffer_setxattr(int fd, const char *name, const void *value, size_t size, int flags);
+ssize_t coffer_listxattr(int fd, char *list, size_t size);
+int coffer_removexattr(int fd, const char *name);
+int coffer_wifexited(int status);
+int coffer_wexitstatus(int status);
+
+#endif

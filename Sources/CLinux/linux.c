@@ -1,0 +1,106 @@
+#define _GNU_SOURCE 1
+
+#include "CLinux.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <syslog.h>
+#include <unistd.h>
+
+_Static_assert(COFFER_FALLOC_KEEP_SIZE == FALLOC_FL_KEEP_SIZE, "FALLOC_FL_KEEP_SIZE");
+_Static_assert(COFFER_FALLOC_PUNCH_HOLE == FALLOC_FL_PUNCH_HOLE, "FALLOC_FL_PUNCH_HOLE");
+_Static_assert(COFFER_FALLOC_ZERO_RANGE == FALLOC_FL_ZERO_RANGE, "FALLOC_FL_ZERO_RANGE");
+_Static_assert(COFFER_AT_EMPTY_PATH == AT_EMPTY_PATH, "AT_EMPTY_PATH");
+_Static_assert(COFFER_O_PATH == O_PATH, "O_PATH");
+_Static_assert(COFFER_O_NOATIME == O_NOATIME, "O_NOATIME");
+_Static_assert(COFFER_O_DIRECT == O_DIRECT, "O_DIRECT");
+_Static_assert(COFFER_O_TMPFILE == O_TMPFILE, "O_TMPFILE");
+_Static_assert(COFFER_SEEK_DATA == SEEK_DATA, "SEEK_DATA");
+_Static_assert(COFFER_SEEK_HOLE == SEEK_HOLE, "SEEK_HOLE");
+_Static_assert(COFFER_UTIME_NOW == UTIME_NOW, "UTIME_NOW");
+_Static_assert(COFFER_UTIME_OMIT == UTIME_OMIT, "UTIME_OMIT");
+_Static_assert(COFFER_MNT_DETACH == MNT_DETACH, "MNT_DETACH");
+_Static_assert(COFFER_RENAME_NOREPLACE == RENAME_NOREPLACE, "RENAME_NOREPLACE");
+_Static_assert(COFFER_RENAME_EXCHANGE == RENAME_EXCHANGE, "RENAME_EXCHANGE");
+_Static_assert(offsetof(struct coffer_dirent64, d_name) == 19, "linux_dirent64 names begin at byte 19");
+_Static_assert(sizeof(off_t) == 8, "64-bit offsets");
+
+long coffer_getdents64(int fd, void *buffer, size_t count) { return syscall(SYS_getdents64, fd, buffer, count); }
+
+int coffer_renameat2(int from, const char *old_name, int to, const char *new_name, unsigned flags) {
+    return (int)syscall(SYS_renameat2, from, old_name, to, new_name, flags);
+}
+
+int coffer_openat(int fd, const char *path, int flags, mode_t mode) { return openat(fd, path, flags, mode); }
+
+int coffer_fcntl_int(int fd, int command, int value) { return fcntl(fd, command, value); }
+
+int coffer_fallocate(int fd, int mode, off_t offset, off_t length) { return fallocate(fd, mode, offset, length); }
+
+int coffer_dup3(int from, int to, int flags) { return dup3(from, to, flags); }
+
+int coffer_syncfs(int fd) { return syncfs(fd); }
+
+int coffer_umount2(const char *path, int flags) { return umount2(path, flags); }
+
+int coffer_unshare_fs(void) { return unshare(CLONE_FS); }
+
+pid_t coffer_fork(void) { return fork(); }
+
+void coffer_syslog(int priority, const char *message) { syslog(priority, "%s", message); }
+
+int coffer_raise_nofile_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -1;
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return limit.rlim_cur > 1000000 ? 1000000 : (int)limit.rlim_cur;
+}
+
+int coffer_forbid_core_dumps(void) {
+    struct rlimit limit = {0, 0};
+    return setrlimit(RLIMIT_CORE, &limit);
+}
+
+#define DESCRIPTOR_PATH(fd)                                                                                            \
+    char path[32];                                                                                                     \
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd)
+
+int coffer_chmod(int fd, mode_t mode) {
+    DESCRIPTOR_PATH(fd);
+    return chmod(path, mode);
+}
+
+ssize_t coffer_getxattr(int fd, const char *name, void *value, size_t size) {
+    DESCRIPTOR_PATH(fd);
+    return getxattr(path, name, value, size);
+}
+
+int coffer_setxattr(int fd, const char *name, const void *value, size_t size, int flags) {
+    DESCRIPTOR_PATH(fd);
+    return setxattr(path, name, value, size, flags);
+}
+
+ssize_t coffer_listxattr(int fd, char *list, size_t size) {
+    DESCRIPTOR_PATH(fd);
+    return listxattr(path, list, size);
+}
+
+int coffer_removexattr(int fd, const char *name) {
+    DESCRIPTOR_PATH(fd);
+    return removexattr(path, name);
+}
+
+int coffer_wifexited(int status) { return WIFEXITED(status); }
+
+int coffer_wexitstatus(int status) { return WEXITSTATUS(status); }

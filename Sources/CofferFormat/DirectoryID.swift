@@ -1,0 +1,64 @@
+import CofferCrypto
+
+/// What a directory's entries are bound to: 16 bytes, not secret.
+public struct DirectoryID: Hashable, Sendable {
+    /// Bytes of an id.
+    public static let byteCount = 16
+
+    /// The 16 bytes.
+    public let bytes: [UInt8]
+
+    /// An id from its 16 bytes.
+    public init(bytes: [UInt8]) {
+        precondition(bytes.count == Self.byteCount)
+        self.bytes = bytes
+    }
+
+    /// A random id: the pin of a directory that is made where ids may repeat.
+    public static func random() -> DirectoryID {
+        DirectoryID(bytes: Random.bytes(byteCount))
+    }
+
+    /// The id of the vault's root.
+    public static func root(vaultID: [UInt8]) -> DirectoryID {
+        derived(from: vaultID, name: [])
+    }
+
+    /// The id that a directory's place derives: its parent's id, under which its name verified, and that name.
+    public func child(_ name: [UInt8]) -> DirectoryID {
+        Self.derived(from: bytes, name: name)
+    }
+
+    private static func derived(from parent: [UInt8], name: [UInt8]) -> DirectoryID {
+        var hash = Hash(outputCount: byteCount)
+        hash.update("coffer.directory")
+        hash.update(parent)
+        hash.update(name)
+        return DirectoryID(bytes: hash.finish())
+    }
+}
+
+/// The ids that one directory answers to at its present place.
+public struct DirectoryIdentity: Equatable, Sendable {
+    /// The id that the place derives.
+    public let derived: DirectoryID
+    /// The ids that `coffer.dir` pins here, in order.
+    public let pins: [DirectoryID]
+    /// A directory was renamed away from this one: new directories need a pin of their own.
+    public let isMarked: Bool
+
+    /// An identity from its parts.
+    public init(derived: DirectoryID, pins: [DirectoryID] = [], isMarked: Bool = false) {
+        self.derived = derived
+        self.pins = pins
+        self.isMarked = isMarked
+    }
+
+    /// The id that new entries are made under.
+    public var creating: DirectoryID { pins.first ?? derived }
+
+    /// Every id that entries may verify under, the creating one first.
+    public var accepted: [DirectoryID] {
+        pins.contains(derived) ? pins : pins + [derived]
+    }
+}

@@ -1,0 +1,50 @@
+/// A name as it is on disk: one entry of the ciphertext directory, as a C string.
+public struct StoredName: Hashable, Sendable, CustomStringConvertible {
+    /// The bytes with a closing NUL, to be handed to a system call as they are.
+    public let cString: [CChar]
+
+    /// A name from its bytes, which hold no NUL.
+    public init(_ bytes: some Sequence<UInt8>) {
+        var characters = bytes.map { CChar(bitPattern: $0) }
+        characters.append(0)
+        cString = characters
+    }
+
+    /// A name from a constant.
+    public init(_ text: String) {
+        self.init(text.utf8)
+    }
+
+    /// The bytes without the NUL.
+    public var bytes: [UInt8] { cString.dropLast().map { UInt8(bitPattern: $0) } }
+
+    /// How many bytes the name has.
+    public var count: Int { cString.count - 1 }
+
+    /// The name as text, for messages.
+    public var description: String { String(decoding: bytes, as: UTF8.self) }
+}
+
+/// Names that are Coffer's own in a ciphertext directory.
+public enum ReservedName {
+    /// The configuration, in the root.
+    public static let configuration = StoredName("coffer.json")
+    /// The configuration before its last change.
+    public static let previousConfiguration = StoredName("coffer.json.previous")
+    /// The configuration while it is being written.
+    public static let newConfiguration = StoredName("coffer.json.new")
+    /// A renamed directory's records.
+    public static let directory = StoredName("coffer.dir")
+    /// The records while they are being written.
+    public static let newDirectory = StoredName("coffer.dir.new")
+
+    static let prefix: [UInt8] = Array("coffer.".utf8)
+    static let longPrefix: [UInt8] = Array("coffer.long.".utf8)
+    static let linkPrefix: [UInt8] = Array("coffer.link.".utf8)
+    static let makingPrefix: [UInt8] = Array("coffer.new.".utf8)
+
+    /// A fresh name for what is made first and named later.
+    public static func making(random: [UInt8]) -> StoredName {
+        StoredName(makingPrefix + Base64URL.encode(random))
+    }
+}

@@ -1,0 +1,145 @@
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// One plaintext entry of a directory being listed.
+public struct ListedEntry: Sendable {
+    /// The plaintext name, or a placeholder's.
+    public let name: [UInt8]
+    /// The stored name.
+    public let stored: StoredName
+    /// The id that the name verified under; nil for dots and placeholders.
+    public let id: DirectoryID?
+    /// `DT_DIR` and so on, as the backing file system says it.
+    public let type: UInt8
+    /// The backing object's inode number.
+    public let inode: UInt64
+    /// Where the stream goes on after this entry.
+    public let nextPosition: Int
+    /// A well-formed name that does not verify here: listed, so that nothing vanishes silently, and unreadable.
+    public let isPlaceholder: Bool
+}
+
+/// A directory being listed: the backing directory's own order and positions, so that what stays is listed exactly once however much comes and
+/// goes meanwhile. Not for several threads at once.
+public final class DirectoryStream {
+    /// What placeholders' names begin with.
+    public static let placeholderPrefix: [UInt8] = Array("coffer.unreadable.".utf8)
+
+    private let vault: Vault
+    /// Opened for reading; closed with the stream.
+    public let descriptor: Int32
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65536, alignment: 16)
+    private var filled = 0
+    private var consumed = 0
+    /// The position of the entry at `consumed`.
+    private var position = 0
+    /// Pieces of long names, read when the first one is met: tag text to its pieces by number.
+    private var pieces: [[UInt8]: [Int: [UInt8]]]?
+
+    /// A stream over `descriptor`, owned from here on.
+    public init(vault: Vault, descriptor: Int32) {
+        self.vault = vault
+        self.descriptor = descriptor
+    }
+
+    deinit {
+        buffer.deallocate()
+        vault.disk.close(descriptor)
+    }
+
+    /// Goes to a position that an entry's `nextPosition` gave, or to 0.
+    public func seek(to target: Int) throws(VaultError) {
+        if target == position && (target != 0 || filled == 0) { return }
+        try system { () throws(Errno) in try vault.disk.seekDirectory(descriptor, to: target) }
+        position = target
+        filled = 0
+        consumed = 0
+        if target == 0 { pieces = nil }
+    }
+
+    /// Goes back to the entry that `next` returned last, which had this position: it will be returned again.
+    public func pushBack(to target: Int, _ entry: ListedEntry) {
+        consumed = lastStart
+        position = target
+    }
+
+    private var lastStart = 0
+
+    /// The next entry that is a person's, or nil at the end. `identity` is what the directory answers to now.
+    public func next(_ identity: DirectoryIdentity) throws(VaultError) -> ListedEntry? {
+        while true {
+            if consumed >= filled {
+                filled = try system { () throws(Errno) in try vault.disk.readDirectory(descriptor, into: buffer) }
+                consumed = 0
+                if filled == 0 { return nil }
+            }
+            let raw = RawEntry(buffer, at: consumed)
+            lastStart = consumed
+            consumed += raw.recordCount
+            position = raw.nextPosition
+            if let entry = try entry(raw, identity) { return entry }
+        }
+    }
+
+    private func entry(_ raw: RawEntry, _ identity: DirectoryIdentity) throws(VaultError) -> ListedEntry? {
+        let sealed: [UInt8]?
+        switch vault.names.kind(of: raw.name) {
+        case .dots:
+            return ListedEntry(
+                name: raw.name, stored: StoredName(raw.name), id: nil, type: raw.type, inode: raw.inode,
+                nextPosition: raw.nextPosition, isPlaceholder: false)
+        case .companion, .reserved, .foreign: return nil
+        case .short(let bytes): sealed = bytes
+        case .long(let tag): sealed = try longName(tag)
+        }
+        if let sealed, let (name, id) = vault.names.open(sealed, in: identity.accepted) {
+            return ListedEntry(
+                name: name, stored: StoredName(raw.name), id: id, type: raw.type, inode: raw.inode,
+                nextPosition: raw.nextPosition, isPlaceholder: false)
+        }
+        return ListedEntry(
+            name: Self.placeholder(for: raw.name), stored: StoredName(raw.name), id: nil, type: raw.type,
+            inode: raw.inode, nextPosition: raw.nextPosition, isPlaceholder: true)
+    }
+
+    /// A name of at most 255 bytes that tells the stored one, or its beginning and its hash.
+    static func placeholder(for stored: [UInt8]) -> [UInt8] {
+        if placeholderPrefix.count + stored.count <= NameCodec.maximumPlainCount { return placeholderPrefix + stored }
+        let hash = DirectoryID.root(vaultID: stored).bytes
+        return placeholderPrefix + stored.prefix(200) + [UInt8(ascii: ".")] + Base64URL.encode(hash)
+    }
+
+    private func longName(_ tag: [UInt8]) throws(VaultError) -> [UInt8]? {
+        if let sealed = joined(tag) { return sealed }
+        // Not seen yet, or made since: look through the whole directory once.
+        try readPieces()
+        return joined(tag)
+    }
+
+    private func joined(_ tag: [UInt8]) -> [UInt8]? {
+        guard let found = pieces?[tag] else { return nil }
+        var ordered: [[UInt8]] = []
+        for index in 0..<found.count {
+            guard let piece = found[index] else { return nil }
+            ordered.append(piece)
+        }
+        return NameCodec.join(tag: tag, pieces: ordered)
+    }
+
+    private func readPieces() throws(VaultError) {
+        let other = try system { () throws(Errno) in
+            try vault.disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        }
+        defer { vault.disk.close(other) }
+        var all: [[UInt8]: [Int: [UInt8]]] = [:]
+        try RawDirectory(disk: vault.disk, descriptor: other).forEach { bytes, _ in
+            if case .companion(let tag, let index, let piece) = vault.names.kind(of: bytes) {
+                all[tag, default: [:]][index] = piece
+            }
+            return true
+        }
+        pieces = all
+    }
+}

@@ -1,0 +1,189 @@
+import CofferCrypto
+import CofferFormat
+import SystemPackage
+
+/// Writing past the end.
+///
+/// New blocks are stored before the old end is rewritten: where the disk is full, the file is cut back to the end it had, which is still there.
+extension FileContents {
+    /// Writes `count` bytes at `offset`, ending beyond the present size; what lies between the old end and `offset` reads as zeros. Only under a lock
+    /// from the lower of the first block concerned and the last block to the end of time.
+    func extend(_ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch) throws(VaultError) {
+        try verifyEnd(scratch)
+        let first = offset / BlockGeometry.plainCount
+        if size == 0 && first > 0 {
+            // The empty file's block is in the place of block 0, so block 0 is stored before holes follow it.
+            try appendRun(scratch.zeros, count: BlockGeometry.plainCount, at: 0, gap: 0, scratch)
+        }
+        guard size > 0 else { return try appendRun(data, count: count, at: offset, gap: 0, scratch) }
+
+        var oldLast = BlockGeometry.blockCount(plainSize: size) - 1
+        if first > oldLast + 1 {
+            if size % BlockGeometry.plainCount != 0 {
+                try rewriteEnd(to: (oldLast + 1) * BlockGeometry.plainCount, isFinal: true, scratch)
+            }
+            while first - oldLast - 1 > BlockGeometry.maximumGap {
+                let breaker = oldLast + 1 + BlockGeometry.maximumGap
+                try appendRun(
+                    scratch.zeros, count: BlockGeometry.plainCount, at: breaker * BlockGeometry.plainCount,
+                    gap: BlockGeometry.maximumGap, scratch)
+                noteHole(oldLast + 1, breaker)
+                oldLast = breaker
+            }
+            try appendRun(data, count: count, at: offset, gap: first - oldLast - 1, scratch)
+            noteHole(oldLast + 1, first)
+        } else if first == oldLast + 1 {
+            // Contiguous: the old end loses its mark (and is filled up) once the new one is stored.
+            let oldSize = size
+            try appendRun(data, count: count, at: offset, gap: 0, scratch)
+            try closeOldEnd(block: oldLast, oldSize: oldSize, scratch)
+        } else {
+            try extendFromInside(data, count: count, at: offset, oldLast: oldLast, scratch)
+        }
+    }
+
+    /// The request begins at or before the last block.
+    private func extendFromInside(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, oldLast: Int, _ scratch: Scratch
+    ) throws(VaultError) {
+        let end = offset + count
+        let boundary = (oldLast + 1) * BlockGeometry.plainCount
+        // First what is beyond the last block, then the last block itself, then what is before it.
+        let oldSize = size
+        if end > boundary {
+            let skipped = boundary - offset
+            try appendRun(data + skipped, count: end - boundary, at: boundary, gap: 0, scratch)
+        }
+        let blockStart = oldLast * BlockGeometry.plainCount
+        let from = max(offset, blockStart)
+        let change = (bytes: data + (from - offset), at: from - blockStart, count: min(end, boundary) - from)
+        if end > boundary {
+            try closeOldEnd(block: oldLast, oldSize: oldSize, change: change, scratch)
+        } else {
+            try rewriteEnd(to: end, isFinal: true, change: change, scratch)
+        }
+        if offset < blockStart {
+            _ = try overwrite(data, count: blockStart - offset, at: offset, mayFillHoles: true, scratch)
+        }
+    }
+
+    /// Stores the blocks of a request that begins beyond the last block (or in an empty file), the last of them final. Sets the size. On an error the
+    /// file is cut back.
+    private func appendRun(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, gap: Int, _ scratch: Scratch
+    ) throws(VaultError) {
+        let oldSize = size
+        let end = offset + count
+        let first = offset / BlockGeometry.plainCount
+        let last = (end - 1) / BlockGeometry.plainCount
+        let lead = offset - first * BlockGeometry.plainCount
+        drawNonces(last - first + 1, scratch)
+        scratch.cipher(header.cipher).setSealingKey(fileKey)
+        for block in first...last {
+            var plain = data + (block * BlockGeometry.plainCount - offset)
+            if block == first && lead > 0 {
+                scratch.headBlock.initializeMemory(as: UInt8.self, repeating: 0, count: lead)
+                (scratch.headBlock + lead).copyMemory(
+                    from: data, byteCount: min(count, BlockGeometry.plainCount - lead))
+                plain = UnsafeRawPointer(scratch.headBlock)
+            }
+            seal(
+                plain, count: BlockGeometry.plainCount(ofBlock: block, plainSize: end), block: block,
+                info: BlockInfo(final: block == last, gap: block == first ? gap : 0),
+                nonce: scratch.nonces + (block - first) * BlockCipher.nonceCount,
+                to: scratch.cipherText + (block - first) * BlockGeometry.storedCount, keyIsSet: true, scratch)
+        }
+        let start = BlockGeometry.offset(ofBlock: first)
+        do throws(VaultError) {
+            try store(
+                scratch.cipherText, byteCount: BlockGeometry.cipherSize(plainSize: end) - start, firstBlock: first)
+        } catch {
+            try cutBack(to: oldSize, scratch)
+            throw error
+        }
+        setSize(end)
+        let oldLast = BlockGeometry.blockCount(plainSize: oldSize) - 1
+        knowledge.withLock { knowledge in
+            if oldLast >= 0 { knowledge.stale.insert(oldLast) }
+            knowledge.stale.remove(last)
+            if gap == 0 && first <= knowledge.densePrefix { knowledge.densePrefix = last + 1 }
+        }
+    }
+
+    /// After a failed append: the file ends where it did. An empty file's one block was overwritten, so it is stored again.
+    private func cutBack(to oldSize: Int, _ scratch: Scratch) throws(VaultError) {
+        if oldSize == 0 {
+            try makeEmpty(scratch)
+        } else {
+            try system { () throws(Errno) in
+                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
+            }
+        }
+    }
+
+    /// Seals what was the last block before an append again: whole, no longer final, with `change` in it.
+    private func closeOldEnd(
+        block: Int, oldSize: Int, change: (bytes: UnsafeRawPointer, at: Int, count: Int)? = nil, _ scratch: Scratch
+    ) throws(VaultError) {
+        do throws(VaultError) {
+            try replaceEnd(
+                block: block, oldSize: oldSize, count: BlockGeometry.plainCount, isFinal: false, change: change, scratch
+            )
+        } catch {
+            try cutBack(to: oldSize, scratch)
+            setSize(oldSize)
+            throw error
+        }
+        knowledge.withLock { _ = $0.stale.remove(block) }
+    }
+
+    /// Seals the last block again so that the file ends at `newSize`, which is in the same block.
+    func rewriteEnd(
+        to newSize: Int, isFinal: Bool, change: (bytes: UnsafeRawPointer, at: Int, count: Int)? = nil,
+        _ scratch: Scratch
+    ) throws(VaultError) {
+        let block = BlockGeometry.blockCount(plainSize: size) - 1
+        let oldSize = size
+        do throws(VaultError) {
+            try replaceEnd(
+                block: block, oldSize: oldSize, count: newSize - block * BlockGeometry.plainCount, isFinal: isFinal,
+                change: change, scratch)
+        } catch {
+            try cutBack(to: oldSize, scratch)
+            throw error
+        }
+        setSize(newSize)
+    }
+
+    /// Rewrites the block that is last by `oldSize` with `count` bytes: its old bytes, zeros after them, `change` over them. Where storing fails, the
+    /// old image goes back; what that may have added to the file is the caller's to cut off.
+    private func replaceEnd(
+        block: Int, oldSize: Int, count: Int, isFinal: Bool, change: (bytes: UnsafeRawPointer, at: Int, count: Int)?,
+        _ scratch: Scratch
+    ) throws(VaultError) {
+        let oldCount = BlockGeometry.plainCount(ofBlock: block, plainSize: oldSize)
+        guard
+            case .sealed(let info) = try readBlock(
+                block, to: scratch.tailBlock, image: scratch.oldImage, plainSize: oldSize, scratch)
+        else { throw .damaged(Damage(.block, block: block)) }
+        if oldCount < count {
+            (scratch.tailBlock + oldCount).initializeMemory(as: UInt8.self, repeating: 0, count: count - oldCount)
+        }
+        if let change { (scratch.tailBlock + change.at).copyMemory(from: change.bytes, byteCount: change.count) }
+        drawNonces(1, scratch)
+        seal(
+            scratch.tailBlock, count: count, block: block, info: BlockInfo(final: isFinal, gap: info.gap),
+            nonce: scratch.nonces, to: scratch.probe, scratch)
+        do throws(VaultError) {
+            try store(scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: block)
+        } catch {
+            try store(scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: block)
+            throw error
+        }
+    }
+
+    private func noteHole(_ start: Int, _ end: Int) {
+        guard start < end else { return }
+        knowledge.withLock { $0.holes.insert(HoleMap.Run(start: start, end: end, floor: start)) }
+    }
+}

@@ -1,0 +1,48 @@
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// Taking permissions back.
+extension FileContents {
+    /// Whether blocks are stored with more permission than they should have by now.
+    public var needsSettling: Bool { knowledge.withLock { !$0.stale.isEmpty } }
+
+    /// Seals again every block that is marked final but not last, or whose gap reaches over blocks that were filled. The file's times stay: no
+    /// program changed it.
+    public func settle(_ scratch: Scratch) throws(VaultError) {
+        guard isWritable, needsSettling else { return }
+        ranges.lock(0, RangeLock.endless, exclusive: true)
+        defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
+        let before = try system { () throws(Errno) in try disk.status(descriptor) }
+        var isChanged = false
+        defer { if isChanged { restoreTimes(before.st_atim, before.st_mtim) } }
+        let last = BlockGeometry.blockCount(plainSize: size) - 1
+        for block in knowledge.withLock({ $0.stale.sorted() }) {
+            if block <= last,
+                case .sealed(let info) = try readBlock(block, to: scratch.tailBlock, image: scratch.oldImage, scratch)
+            {
+                let exact = BlockInfo(final: block == last, gap: try exactGap(block, stored: info.gap, scratch))
+                if exact != info {
+                    isChanged = true
+                    try reseal(block, info: exact, scratch)
+                }
+            }
+            knowledge.withLock { _ = $0.stale.remove(block) }
+        }
+    }
+
+    /// The gap that a block should have: never more than it has.
+    private func exactGap(_ block: Int, stored: Int, _ scratch: Scratch) throws(VaultError) -> Int {
+        guard stored > 0 else { return 0 }
+        if let run = knowledge.withLock({ $0.holes.run(endingAt: block) }) { return min(stored, block - run.floor) }
+        return try isZeroBlock(block - 1, scratch) ? stored : 0
+    }
+
+    private func restoreTimes(_ access: timespec, _ modification: timespec) {
+        do throws(Errno) {
+            try disk.setTimes(descriptor, access: access, modification: modification)
+        } catch {
+            // The contents are right; a time that is too new makes a copy tool look once more, which loses nothing.
+        }
+    }
+}

@@ -1,0 +1,180 @@
+import CofferCrypto
+import CofferFormat
+import SystemPackage
+
+/// Writing.
+///
+/// Two locks are tried. Inside the file, over blocks that are stored, only the blocks themselves are locked, so that writers of different parts go side by
+/// side. What extends the file or fills a hole locks to the end of time.
+extension FileContents {
+    /// Writes `count` bytes at `offset`, all or an error. On an error what was there before is still there, but for blocks that the system
+    /// failed to rewrite in place.
+    public func write(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch
+    ) throws(VaultError) {
+        guard offset >= 0, count <= BlockGeometry.maximumPlainSize - offset else { throw .system(.fileTooLarge) }
+        var done = 0
+        while done < count {
+            let position = offset + done
+            let room = (Scratch.blockLimit - 2) * BlockGeometry.plainCount
+            let pass = min(count - done, room - position % BlockGeometry.plainCount)
+            try writePass(data + done, count: pass, at: position, scratch)
+            done += pass
+        }
+    }
+
+    private func writePass(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch
+    ) throws(VaultError) {
+        let first = offset / BlockGeometry.plainCount
+        let last = (offset + count - 1) / BlockGeometry.plainCount
+        if offset + count <= size {
+            ranges.lock(first, last, exclusive: true)
+            defer { ranges.unlock(first, last, exclusive: true) }
+            // The size may have shrunk before the lock was had.
+            if offset + count <= size,
+                try overwrite(data, count: count, at: offset, mayFillHoles: false, scratch)
+            {
+                return
+            }
+        }
+        let low = lockEnd(from: first)
+        defer { ranges.unlock(low, RangeLock.endless, exclusive: true) }
+        if offset + count <= size {
+            _ = try overwrite(data, count: count, at: offset, mayFillHoles: true, scratch)
+        } else {
+            try extend(data, count: count, at: offset, scratch)
+        }
+    }
+
+    /// Locks exclusively from `first` or the last block, whichever is lower, to the end of time. Returns where the lock begins.
+    func lockEnd(from first: Int) -> Int {
+        while true {
+            let low = min(first, max(0, BlockGeometry.blockCount(plainSize: size) - 1))
+            ranges.lock(low, RangeLock.endless, exclusive: true)
+            if max(0, BlockGeometry.blockCount(plainSize: size) - 1) >= low { return low }
+            ranges.unlock(low, RangeLock.endless, exclusive: true)
+        }
+    }
+
+    /// Writes inside the file. False, with nothing done, where a hole is met and `mayFillHoles` is false.
+    func overwrite(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, mayFillHoles: Bool, _ scratch: Scratch
+    ) throws(VaultError) -> Bool {
+        let size = self.size
+        let end = offset + count
+        let first = offset / BlockGeometry.plainCount
+        let last = (end - 1) / BlockGeometry.plainCount
+        let finalBlock = BlockGeometry.blockCount(plainSize: size) - 1
+        let lastCount = BlockGeometry.plainCount(ofBlock: last, plainSize: size)
+        if last == finalBlock { try verifyEnd(scratch) }
+
+        // The first block's old info says which holes it vouches for; a partial block needs its old plaintext as well.
+        let isHeadWhole =
+            offset % BlockGeometry.plainCount == 0
+            && (first < last || end - first * BlockGeometry.plainCount >= lastCount)
+        var gap = 0
+        if !isHeadWhole || first >= knowledge.withLock({ $0.densePrefix }) {
+            switch try oldBlock(first, to: scratch.headBlock, mayFillHoles: mayFillHoles, isWhole: isHeadWhole, scratch)
+            {
+            case .info(let info): gap = info.gap
+            case .hole(let run):
+                gap = first - run.floor
+            case .mustLookFurther: return false
+            }
+        }
+        let isTailWhole = end - last * BlockGeometry.plainCount >= lastCount
+        if last > first && !isTailWhole {
+            switch try oldBlock(last, to: scratch.tailBlock, mayFillHoles: mayFillHoles, isWhole: false, scratch) {
+            case .info, .hole: break
+            case .mustLookFurther: return false
+            }
+        }
+        if !isHeadWhole { merge(data, count: count, at: offset, block: first, into: scratch.headBlock) }
+        if last > first && !isTailWhole { merge(data, count: count, at: offset, block: last, into: scratch.tailBlock) }
+
+        drawNonces(last - first + 1, scratch)
+        scratch.cipher(header.cipher).setSealingKey(fileKey)
+        for block in first...last {
+            let plain: UnsafeRawPointer
+            if block == first && !isHeadWhole {
+                plain = UnsafeRawPointer(scratch.headBlock)
+            } else if block == last && last > first && !isTailWhole {
+                plain = UnsafeRawPointer(scratch.tailBlock)
+            } else {
+                plain = data + (block * BlockGeometry.plainCount - offset)
+            }
+            seal(
+                plain, count: block == last ? lastCount : BlockGeometry.plainCount, block: block,
+                info: BlockInfo(final: block == finalBlock, gap: block == first ? gap : 0),
+                nonce: scratch.nonces + (block - first) * BlockCipher.nonceCount,
+                to: scratch.cipherText + (block - first) * BlockGeometry.storedCount, keyIsSet: true, scratch)
+        }
+        let byteCount = (last - first) * BlockGeometry.storedCount + lastCount + BlockGeometry.overhead
+        do throws(VaultError) {
+            try store(scratch.cipherText, byteCount: byteCount, firstBlock: first)
+        } catch {
+            try clearTorn(first, last, scratch)
+            throw error
+        }
+        knowledge.withLock { knowledge in
+            knowledge.stale.formUnion(knowledge.holes.fill(first, last))
+            if first <= knowledge.densePrefix && gap == 0 {
+                knowledge.densePrefix = max(knowledge.densePrefix, last + 1)
+            }
+        }
+        return true
+    }
+
+    private enum OldBlock {
+        case info(BlockInfo)
+        case hole(HoleMap.Run)
+        case mustLookFurther
+    }
+
+    /// What was in a block that is about to be rewritten; its plaintext goes to `plain`, zeros for a hole. A block that is written whole may be
+    /// damaged, if its predecessor verifies: then it vouches for nothing, and the program brings all its content.
+    private func oldBlock(
+        _ block: Int, to plain: UnsafeMutableRawPointer, mayFillHoles: Bool, isWhole: Bool, _ scratch: Scratch
+    ) throws(VaultError) -> OldBlock {
+        switch try readBlock(block, to: plain, image: scratch.probe, scratch) {
+        case .sealed(let info): return .info(info)
+        case .zero:
+            guard mayFillHoles else { return .mustLookFurther }
+            let run = try resolveHole(block, scratch)
+            plain.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.plainCount)
+            return .hole(run)
+        case .damaged:
+            if isWhole, block > 0, mayFillHoles {
+                if case .sealed = try readBlock(block - 1, to: scratch.spareBlock, image: scratch.probe, scratch) {
+                    return .info(BlockInfo(rawValue: 0))
+                }
+            } else if isWhole, block > 0 {
+                // The predecessor is outside the lock that is held.
+                return .mustLookFurther
+            }
+            throw .damaged(Damage(.block, block: block))
+        }
+    }
+
+    /// Copies what the request holds of `block` over that block's old plaintext.
+    private func merge(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, block: Int, into plain: UnsafeMutableRawPointer
+    ) {
+        let start = block * BlockGeometry.plainCount
+        let from = max(offset, start)
+        let to = min(offset + count, start + BlockGeometry.plainCount)
+        (plain + (from - start)).copyMemory(from: data + (from - offset), byteCount: to - from)
+    }
+
+    /// After a failed write inside the file: a block that is neither old nor new any more becomes zeros. Where it was a hole, it is one again; where it was
+    /// stored, it stays unreadable, as a bad sector is.
+    private func clearTorn(_ first: Int, _ last: Int, _ scratch: Scratch) throws(VaultError) {
+        for block in first...last {
+            guard case .damaged = try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch) else {
+                continue
+            }
+            try release(block, block + 1)
+        }
+    }
+}

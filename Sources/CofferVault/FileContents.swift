@@ -1,0 +1,156 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// One open file's contents, shared by all its handles: one inode, one lock, one size.
+///
+/// Reading, writing, cutting and punching are in extensions by concern. The lock's contract is in ``RangeLock``.
+public final class FileContents: @unchecked Sendable {
+    /// What is known of the file besides its blocks. Guarded by `knowledge`, a leaf lock: nothing else is taken under it.
+    struct Knowledge {
+        /// Holes that were verified.
+        var holes = HoleMap()
+        /// Blocks whose stored info grants more than it should by now: final but not last, or a gap over blocks since filled. To
+        /// be taken back by ``FileContents/settle(_:)``.
+        var stale: Set<Int> = []
+        /// All blocks before this one are known to be stored and to have gap 0, so that rewriting them whole needs no read.
+        var densePrefix = 0
+        /// The last block has verified as final, or was written in this session.
+        var isEndVerified = false
+    }
+
+    let disk: Disk
+    let ring: KeyRing
+    /// What new contents are sealed with once the file was cut to nothing.
+    let newCipher: CipherSuite
+    /// The backing file, open for reading and, where `isWritable`, writing. Closed with this object.
+    public let descriptor: Int32
+    let ranges = RangeLock()
+    let knowledge = Mutex(Knowledge())
+
+    /// Guarded by `ranges`: changes only under a lock on everything.
+    private(set) var header: FileHeader
+    /// 32 bytes. Guarded like the header.
+    let fileKey: UnsafeMutableRawPointer
+    private let plainSize: Atomic<Int>
+    private let writable: Atomic<Bool>
+
+    /// Opens the contents behind `descriptor`, which this object owns from here on, also where it throws. A file of plaintext size 0 is
+    /// verified at once; of others the header is read, which the first block vouches for.
+    ///
+    /// With `emptying`, whatever is there is replaced by an empty file, unread but for its id where it has one.
+    public init(
+        disk: Disk, ring: KeyRing, cipher: CipherSuite, descriptor: Int32, isWritable: Bool, emptying: Bool = false,
+        scratch: Scratch
+    ) throws(VaultError) {
+        self.disk = disk
+        self.ring = ring
+        newCipher = cipher
+        self.descriptor = descriptor
+        writable = Atomic(isWritable)
+        plainSize = Atomic(0)
+        fileKey = .allocate(byteCount: SecretKey.byteCount, alignment: 16)
+        fileKey.initializeMemory(as: UInt8.self, repeating: 0, count: SecretKey.byteCount)
+        header = FileHeader(cipher: cipher, epoch: ring.newest)
+        // From here on every property is set, so that a throw runs deinit and closes the descriptor.
+        let status = try system { () throws(Errno) in try disk.status(descriptor) }
+        let image = scratch.probe
+        let got = try system { () throws(Errno) in
+            try disk.read(descriptor, into: image, count: BlockGeometry.emptyFileCount, at: 0)
+        }
+        let raw = Array(UnsafeRawBufferPointer(start: image, count: min(got, FileHeader.byteCount)))
+        if emptying {
+            // A file whose header is damaged gets a new id: its contents are going anyway.
+            if let old = try? FileHeader(parsing: raw) { header = old }
+            try makeEmpty(scratch)
+            return
+        }
+        guard let size = BlockGeometry.plainSize(cipherSize: status.st_size) else { throw .damaged(Damage(.size)) }
+        do throws(FormatError) {
+            header = try FileHeader(parsing: raw)
+        } catch {
+            throw .damaged(Damage(.header))
+        }
+        try deriveKey()
+        plainSize.store(size, ordering: .releasing)
+        if size == 0 {
+            var info = BlockInfo(rawValue: 0)
+            guard got == BlockGeometry.emptyFileCount,
+                open(image + BlockGeometry.headerCount, block: 0, count: 0, to: scratch.spareBlock, &info, scratch),
+                info.isFinal
+            else { throw .damaged(Damage(.end, block: 0)) }
+            knowledge.withLock { $0.isEndVerified = true }
+        }
+    }
+
+    /// A new, empty file behind `descriptor`, which is empty on disk; owned from here on, also where it throws.
+    public convenience init(
+        creating descriptor: Int32, disk: Disk, ring: KeyRing, cipher: CipherSuite, scratch: Scratch
+    ) throws(VaultError) {
+        try self.init(
+            disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, emptying: true,
+            scratch: scratch)
+    }
+
+    deinit {
+        wipe(fileKey, count: SecretKey.byteCount)
+        fileKey.deallocate()
+        disk.close(descriptor)
+    }
+
+    /// The plaintext size in bytes.
+    public var size: Int { plainSize.load(ordering: .acquiring) }
+
+    /// The file's random id: what its attributes are bound to.
+    public var fileID: [UInt8] { header.fileID }
+
+    /// Whether the descriptor may be written through.
+    public var isWritable: Bool { writable.load(ordering: .acquiring) }
+
+    /// Puts a descriptor that may be written through in the place of a read-only one. Takes `newDescriptor` and closes it.
+    public func makeWritable(_ newDescriptor: Int32) throws(VaultError) {
+        defer { disk.close(newDescriptor) }
+        try system { () throws(Errno) in try disk.replace(descriptor, with: newDescriptor) }
+        writable.store(true, ordering: .releasing)
+    }
+
+    /// Sets the size that readers see. Only under a lock that reaches from the old last block to the end of time.
+    func setSize(_ size: Int) {
+        plainSize.store(size, ordering: .releasing)
+    }
+
+    /// Replaces the contents by nothing: a new salt, so a new key, and an empty final block. Only under a lock on everything, or while
+    /// nobody else has the object.
+    func makeEmpty(_ scratch: Scratch) throws(VaultError) {
+        header = header.emptied(cipher: newCipher, epoch: ring.newest)
+        try deriveKey()
+        let image = scratch.probe
+        image.copyMemory(from: header.bytes, byteCount: FileHeader.byteCount)
+        drawNonces(1, scratch)
+        seal(
+            scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
+            to: image + FileHeader.byteCount, scratch)
+        try system { () throws(Errno) in
+            try disk.write(descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
+            try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount)
+        }
+        setSize(0)
+        knowledge.withLock { $0 = Knowledge(isEndVerified: true) }
+    }
+
+    /// Makes everything written so far durable, permissions taken back first.
+    public func sync(dataOnly: Bool, _ scratch: Scratch) throws(VaultError) {
+        try settle(scratch)
+        try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
+    }
+
+    private func deriveKey() throws(VaultError) {
+        guard let contentsKey = ring.subkey(.contents, epoch: header.epoch) else { throw .damaged(Damage(.header)) }
+        header.deriveKey(
+            contentsKey: contentsKey,
+            into: UnsafeMutableRawBufferPointer(start: fileKey, count: SecretKey.byteCount))
+    }
+}

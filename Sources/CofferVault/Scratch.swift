@@ -1,0 +1,73 @@
+import CofferCrypto
+import CofferFormat
+
+/// One thread's room for block work: ciphertext, a few single blocks, nonces and cipher contexts. Made once, so that no block read or
+/// written allocates. Not shared between threads.
+public final class Scratch {
+    /// Blocks that one pass over a file handles: 1 MiB and the two edges of a request that is not aligned.
+    static let blockLimit = 258
+
+    /// Ciphertext of up to `blockLimit` blocks.
+    let cipherText: UnsafeMutableRawPointer
+    /// Ciphertext for looking at blocks outside the request.
+    let probe: UnsafeMutableRawPointer
+    /// Blocks that `probe` holds.
+    static let probeLimit = 64
+    /// One stored block as it was before it is rewritten.
+    let oldImage: UnsafeMutableRawPointer
+    /// Plaintext of a request's first block.
+    let headBlock: UnsafeMutableRawPointer
+    /// Plaintext of a request's last block.
+    let tailBlock: UnsafeMutableRawPointer
+    /// Plaintext of a block that is looked at for its info word only.
+    let spareBlock: UnsafeMutableRawPointer
+    /// Zeros, as many as a block has.
+    let zeros: UnsafeRawPointer
+    /// Random nonces for one pass.
+    let nonces: UnsafeMutableRawPointer
+    /// Associated data of one block.
+    let associatedData: UnsafeMutableRawPointer
+
+    private let aes: BlockCipher
+    private let chacha: BlockCipher
+    private let all: UnsafeMutableRawPointer
+    private let byteCount: Int
+
+    /// Room for one thread, about 1.3 MiB.
+    public init() throws(CryptoError) {
+        aes = try BlockCipher(.aes256GCM)
+        chacha = try BlockCipher(.chacha20Poly1305)
+        let page = 4096
+        let cipherCount = (Self.blockLimit * BlockGeometry.storedCount / page + 1) * page
+        let probeCount = (Self.probeLimit * BlockGeometry.storedCount / page + 1) * page
+        byteCount = cipherCount + probeCount + 8 * page
+        all = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: page)
+        cipherText = all
+        probe = all + cipherCount
+        let blocks = probe + probeCount
+        oldImage = blocks
+        headBlock = blocks + 2 * page
+        tailBlock = blocks + 3 * page
+        spareBlock = blocks + 4 * page
+        let zeroPage = blocks + 5 * page
+        zeroPage.initializeMemory(as: UInt8.self, repeating: 0, count: page)
+        zeros = UnsafeRawPointer(zeroPage)
+        nonces = blocks + 6 * page
+        associatedData = blocks + 7 * page
+    }
+
+    deinit {
+        // Plaintext passed through here.
+        wipe(all, count: byteCount)
+        all.deallocate()
+    }
+
+    /// The contexts for a suite.
+    @inline(__always)
+    func cipher(_ suite: CipherSuite) -> BlockCipher {
+        switch suite {
+        case .aes256GCM: aes
+        case .chacha20Poly1305: chacha
+        }
+    }
+}

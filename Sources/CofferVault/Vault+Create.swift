@@ -1,0 +1,165 @@
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// Making and removing entries other than by renaming.
+extension Vault {
+    /// Makes a regular file and opens it for reading and writing; its ciphertext is still empty. `EEXIST` where the name is taken.
+    public func makeFile(
+        _ name: [UInt8], in directory: VaultDirectory, mode: mode_t
+    ) throws(VaultError) -> (descriptor: Int32, name: EncodedName) {
+        let stored = try newName(name, in: directory).name
+        let descriptor = try withCompanions(of: stored, in: directory) { () throws(Errno) in
+            try disk.open(
+                at: directory.descriptor, stored.entry.cString, flags: O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
+                mode: mode)
+        }
+        return (descriptor, stored)
+    }
+
+    /// Makes a fifo, socket, device node or (with a fresh, empty ciphertext to be filled in) any other node.
+    public func makeNode(
+        _ name: [UInt8], in directory: VaultDirectory, mode: mode_t, device: dev_t
+    ) throws(VaultError) -> EncodedName {
+        let stored = try newName(name, in: directory).name
+        try withCompanions(of: stored, in: directory) { () throws(Errno) in
+            try disk.makeNode(at: directory.descriptor, stored.entry.cString, mode: mode, device: device)
+        }
+        return stored
+    }
+
+    /// Makes a directory. In a marked parent its derived id may be in use by one that was renamed away, so it gets a pin of its own
+    /// before it gets its name.
+    public func makeDirectory(
+        _ name: [UInt8], in directory: VaultDirectory, mode: mode_t
+    ) throws(VaultError) -> (name: EncodedName, identity: DirectoryIdentity) {
+        let (stored, id) = try newName(name, in: directory)
+        let derived = id.child(name)
+        guard directory.identity.isMarked else {
+            try withCompanions(of: stored, in: directory) { () throws(Errno) in
+                try disk.makeDirectory(at: directory.descriptor, stored.entry.cString, mode: mode)
+            }
+            return (stored, DirectoryIdentity(derived: derived))
+        }
+        let identity = DirectoryIdentity(derived: derived, pins: [.random()])
+        let making = ReservedName.making(random: DirectoryID.random().bytes)
+        // The owner must be able to put the record inside, whatever the mode will be.
+        try system { () throws(Errno) in
+            try disk.makeDirectory(at: directory.descriptor, making.cString, mode: mode | 0o700)
+        }
+        do throws(VaultError) {
+            let descriptor = try system { () throws(Errno) in
+                try disk.open(at: directory.descriptor, making.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+            }
+            defer { disk.close(descriptor) }
+            try writeRecords([identity], in: descriptor)
+            if mode & 0o700 != 0o700 {
+                try system { () throws(Errno) in
+                    let made = try disk.status(descriptor).st_mode
+                    try disk.setMode(descriptor, made & 0o7777 & ~(0o700 & ~mode))
+                }
+            }
+            try withCompanions(of: stored, in: directory) { () throws(Errno) in
+                try disk.rename(
+                    from: directory.descriptor, making.cString, to: directory.descriptor, stored.entry.cString,
+                    mode: .noReplace)
+            }
+        } catch {
+            try removeMade(making, in: directory)
+            throw error
+        }
+        return (stored, identity)
+    }
+
+    private func removeMade(_ name: StoredName, in directory: VaultDirectory) throws(VaultError) {
+        try system { () throws(Errno) in
+            let descriptor = try disk.open(
+                at: directory.descriptor, name.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+            defer { disk.close(descriptor) }
+            try ignoringAbsence { () throws(Errno) in
+                try disk.remove(at: descriptor, ReservedName.directory.cString)
+            }
+            try disk.remove(at: directory.descriptor, name.cString, directory: true)
+        }
+    }
+
+    /// Makes another name for a file.
+    public func makeHardLink(
+        from source: VaultDirectory, _ entry: VaultEntry, to target: VaultDirectory, _ name: [UInt8]
+    ) throws(VaultError) -> EncodedName {
+        let stored = try newName(name, in: target).name
+        try carryOverflow(of: entry, from: source, to: target)
+        try withCompanions(of: stored, in: target) { () throws(Errno) in
+            try disk.hardLink(
+                from: source.descriptor, entry.name.entry.cString, to: target.descriptor, stored.entry.cString)
+        }
+        return stored
+    }
+
+    /// Removes an entry that is not a directory.
+    public func removeFile(_ entry: VaultEntry, in directory: VaultDirectory) throws(VaultError) {
+        let overflow = try overflowFile(of: entry, in: directory)
+        try system { () throws(Errno) in try disk.remove(at: directory.descriptor, entry.name.entry.cString) }
+        try removeCompanions(of: entry.name, in: directory)
+        // Another name of the same link in this directory may still need the file.
+        if let overflow, entry.status.st_nlink == 1 { try removeQuietly(overflow, in: directory) }
+    }
+
+    /// Removes an empty directory, with what Coffer itself keeps in it.
+    public func removeDirectory(_ entry: VaultEntry, in directory: VaultDirectory) throws(VaultError) {
+        do throws(Errno) {
+            try disk.remove(at: directory.descriptor, entry.name.entry.cString, directory: true)
+        } catch {
+            guard error == .directoryNotEmpty || error == .fileExists, try clearLeftovers(of: entry, in: directory)
+            else {
+                throw .system(error)
+            }
+            try system { () throws(Errno) in
+                try disk.remove(at: directory.descriptor, entry.name.entry.cString, directory: true)
+            }
+        }
+        try removeCompanions(of: entry.name, in: directory)
+    }
+
+    // MARK: Companions
+
+    /// Makes the companions of a long name, then the entry by `body`; where that fails the companions go again, unless the entry exists.
+    @discardableResult
+    func withCompanions<Result>(
+        of name: EncodedName, in directory: VaultDirectory, _ body: () throws(Errno) -> Result
+    ) throws(VaultError) -> Result {
+        for companion in name.companions {
+            try system { () throws(Errno) in
+                disk.close(
+                    try disk.open(
+                        at: directory.descriptor, companion.cString, flags: O_WRONLY | O_CREAT | O_NOFOLLOW, mode: 0o600
+                    ))
+            }
+        }
+        do throws(Errno) {
+            return try body()
+        } catch {
+            if !name.companions.isEmpty && error != .fileExists { try removeCompanions(of: name, in: directory) }
+            throw .system(error)
+        }
+    }
+
+    func removeCompanions(of name: EncodedName, in directory: VaultDirectory) throws(VaultError) {
+        for companion in name.companions { try removeQuietly(companion, in: directory) }
+    }
+
+    /// Removes a file that may be gone already.
+    func removeQuietly(_ name: StoredName, in directory: VaultDirectory) throws(VaultError) {
+        try system { () throws(Errno) in
+            try ignoringAbsence { () throws(Errno) in try disk.remove(at: directory.descriptor, name.cString) }
+        }
+    }
+
+    func ignoringAbsence(_ body: () throws(Errno) -> Void) throws(Errno) {
+        do throws(Errno) {
+            try body()
+        } catch {
+            if error != .noSuchFileOrDirectory { throw error }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// `coffer.dir`: what a renamed directory answers to.
+extension Vault {
+    /// What the directory behind `descriptor` answers to at the place that derives `derived`. Records that cannot be read for lack of
+    /// permission, or that mean nothing, leave the derived id: the entries then tell by not verifying.
+    public func identity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
+        let plain = DirectoryIdentity(derived: derived)
+        let file: Int32
+        do throws(Errno) {
+            file = try disk.open(at: descriptor, ReservedName.directory.cString, flags: O_RDONLY | O_NOFOLLOW)
+        } catch {
+            switch error {
+            case .noSuchFileOrDirectory, .permissionDenied, .tooManySymbolicLinkLevels, .staleNFSFileHandle:
+                return plain
+            default: throw .system(error)
+            }
+        }
+        defer { disk.close(file) }
+        let bytes = try system { () throws(Errno) in
+            try disk.readBytes(file, limit: DirectoryRecords.maximumByteCount + 1)
+        }
+        do throws(FormatError) {
+            return try records.decode(bytes, derived: derived)
+        } catch {
+            return plain
+        }
+    }
+
+    /// Writes `coffer.dir` anew and makes it durable before it takes effect. Without records to write, the file goes.
+    func writeRecords(_ identities: [DirectoryIdentity], in descriptor: Int32) throws(VaultError) {
+        let needed = identities.filter { $0.isMarked || !($0.pins.isEmpty || $0.pins == [$0.derived]) }
+        if needed.isEmpty {
+            return try system { () throws(Errno) in
+                try ignoringAbsence { () throws(Errno) in
+                    try disk.remove(at: descriptor, ReservedName.directory.cString)
+                }
+            }
+        }
+        let bytes: [UInt8]
+        do throws(FormatError) {
+            bytes = try records.encode(needed)
+        } catch {
+            throw .system(.noSpace)
+        }
+        try system { () throws(Errno) in
+            let file = try disk.open(
+                at: descriptor, ReservedName.newDirectory.cString,
+                flags: O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: 0o600)
+            defer { disk.close(file) }
+            try disk.write(file, bytes: bytes)
+            // Whoever may read the directory may read its record; it says nothing without the key.
+            try disk.setMode(file, 0o644)
+            try disk.sync(file)
+            try disk.rename(
+                from: descriptor, ReservedName.newDirectory.cString, to: descriptor, ReservedName.directory.cString)
+            try syncDirectory(descriptor)
+        }
+    }
+
+    /// fsync(2) of a directory, whatever kind of descriptor it has.
+    public func syncDirectory(_ descriptor: Int32) throws(Errno) {
+        let directory = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        defer { disk.close(directory) }
+        try disk.sync(directory)
+    }
+
+    /// Whether the entries of a directory hold nothing of a person's: only what Coffer keeps for itself. `names` gets those.
+    func holdsOnlyLeftovers(_ descriptor: Int32, names leftovers: inout [StoredName]) throws(VaultError) -> Bool {
+        let raw = RawDirectory(disk: disk, descriptor: descriptor)
+        var isEmpty = true
+        try raw.forEach { bytes, _ in
+            switch names.kind(of: bytes) {
+            case .dots: return true
+            case .companion, .reserved:
+                leftovers.append(StoredName(bytes))
+                return true
+            case .short, .long, .foreign:
+                isEmpty = false
+                return false
+            }
+        }
+        return isEmpty
+    }
+
+    /// Removes what Coffer keeps in a directory that is empty for a person; false, with nothing removed, where it is not.
+    func clearLeftovers(of entry: VaultEntry, in directory: VaultDirectory) throws(VaultError) -> Bool {
+        let descriptor: Int32
+        do throws(Errno) {
+            descriptor = try disk.open(
+                at: directory.descriptor, entry.name.entry.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        } catch {
+            if error == .permissionDenied { return false }
+            throw .system(error)
+        }
+        defer { disk.close(descriptor) }
+        var leftovers: [StoredName] = []
+        guard try holdsOnlyLeftovers(descriptor, names: &leftovers), !leftovers.isEmpty else { return false }
+        for name in leftovers {
+            do throws(Errno) {
+                try disk.remove(at: descriptor, name.cString)
+            } catch {
+                // A directory that was being made when the machine stopped.
+                if error == .isDirectory || error == .notPermitted { return false }
+                throw .system(error)
+            }
+        }
+        return true
+    }
+}

@@ -1,0 +1,165 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// A ciphertext directory that is open: a descriptor, and the ids its entries may be bound to. The descriptor is the caller's.
+public struct VaultDirectory: Sendable {
+    /// An `O_PATH` or ordinary descriptor of the ciphertext directory.
+    public let descriptor: Int32
+    /// What the directory answers to.
+    public let identity: DirectoryIdentity
+
+    /// A directory from its parts.
+    public init(descriptor: Int32, identity: DirectoryIdentity) {
+        self.descriptor = descriptor
+        self.identity = identity
+    }
+}
+
+/// An entry that was found: how it is stored, and what it is.
+public struct VaultEntry: Sendable {
+    /// The stored name and its companions.
+    public let name: EncodedName
+    /// The id that the name verified under: what a directory's own id derives from.
+    public let id: DirectoryID
+    /// The backing object's attributes, as they are.
+    public let status: stat
+
+    /// Whether it is a directory.
+    public var isDirectory: Bool { status.st_mode & S_IFMT == S_IFDIR }
+    /// Whether it is a symbolic link.
+    public var isLink: Bool { status.st_mode & S_IFMT == S_IFLNK }
+    /// Whether it is a regular file.
+    public var isFile: Bool { status.st_mode & S_IFMT == S_IFREG }
+}
+
+/// An unlocked vault over a directory, in plaintext terms.
+///
+/// Holds no state that changes: what is open, and which names lead to it, is the caller's to know. Names are plaintext bytes without NUL. Calls that
+/// change directory entries are safe to make from several threads as long as no two change the same name, or rename a directory that another call works in;
+/// the mount keeps that order.
+public final class Vault: Sendable {
+    /// The room for system calls.
+    public let disk: Disk
+    /// The vault's keys.
+    public let ring: KeyRing
+    /// What new contents are sealed with.
+    public let cipher: CipherSuite
+    /// The root directory; its descriptor is closed with the vault.
+    public let rootDescriptor: Int32
+    /// The root's id.
+    public let rootID: DirectoryID
+
+    let names: NameCodec
+    let records: DirectoryRecords
+    let links: LinkCodec
+    let attributes: AttributeCodec
+
+    /// A vault over `rootDescriptor`, which it owns from here on. `nameMax` is 64 to 255.
+    public init(
+        disk: Disk, rootDescriptor: Int32, ring: KeyRing, vaultID: [UInt8], cipher: CipherSuite, nameMax: Int
+    ) {
+        self.disk = disk
+        self.rootDescriptor = rootDescriptor
+        self.ring = ring
+        self.cipher = cipher
+        rootID = DirectoryID.root(vaultID: vaultID)
+        names = NameCodec(ring: ring, limit: nameMax)
+        records = DirectoryRecords(ring: ring)
+        links = LinkCodec(ring: ring)
+        attributes = AttributeCodec(ring: ring)
+    }
+
+    deinit {
+        disk.close(rootDescriptor)
+    }
+
+    /// The root directory, with what its records say.
+    public func root() throws(VaultError) -> VaultDirectory {
+        VaultDirectory(
+            descriptor: rootDescriptor, identity: try identity(of: rootDescriptor, derived: rootID))
+    }
+
+    // MARK: Finding
+
+    /// Finds an entry. `ENOENT`, `ENAMETOOLONG`, `EINVAL` as the kernel would.
+    public func find(_ name: [UInt8], in directory: VaultDirectory) throws(VaultError) -> VaultEntry {
+        guard let entry = try lookUp(name, in: directory) else { throw .system(.noSuchFileOrDirectory) }
+        return entry
+    }
+
+    /// As ``find(_:in:)``, with nil for an entry that does not exist.
+    public func lookUp(_ name: [UInt8], in directory: VaultDirectory) throws(VaultError) -> VaultEntry? {
+        for id in directory.identity.accepted {
+            for encoding in try encodings(of: name, in: id) {
+                do throws(Errno) {
+                    let status = try disk.status(at: directory.descriptor, encoding.entry.cString)
+                    return VaultEntry(name: encoding, id: id, status: status)
+                } catch {
+                    if error != .noSuchFileOrDirectory { throw .system(error) }
+                }
+            }
+        }
+        return nil
+    }
+
+    /// The stored form that a new entry gets, and the id it is bound to.
+    public func newName(
+        _ name: [UInt8], in directory: VaultDirectory
+    ) throws(VaultError) -> (name: EncodedName, id: DirectoryID) {
+        let id = directory.identity.creating
+        guard let first = try encodings(of: name, in: id).first else { throw .cryptography }
+        return (first, id)
+    }
+
+    private func encodings(of name: [UInt8], in id: DirectoryID) throws(VaultError) -> [EncodedName] {
+        do throws(FormatError) {
+            return try names.encodings(of: name, in: id)
+        } catch {
+            throw .system(error == .tooLong ? .fileNameTooLong : .invalidArgument)
+        }
+    }
+
+    // MARK: Attributes in plaintext terms
+
+    /// The attributes that a program sees: the backing object's, with the size in plaintext. `name` is the entry in `directory`, for link texts.
+    public func presented(
+        _ status: stat, at directory: Int32, _ name: StoredName
+    ) throws(VaultError) -> stat {
+        var result = status
+        switch status.st_mode & S_IFMT {
+        case S_IFREG:
+            result.st_size = BlockGeometry.plausibleSize(cipherSize: status.st_size)
+        case S_IFLNK:
+            result.st_size = LinkCodec.plainCount(textCount: status.st_size)
+            if status.st_size == LinkCodec.overflowTextCount,
+                let overflow = LinkCodec.parseOverflow(try linkText(at: directory, name))
+            {
+                result.st_size = overflow.plainCount
+            }
+        default: break
+        }
+        result.st_blksize = BlockGeometry.plainCount
+        return result
+    }
+
+    /// Attributes of the file system behind the vault.
+    public func fileSystemStatus() throws(VaultError) -> statvfs {
+        var status = try system { () throws(Errno) in try disk.fileSystemStatus(rootDescriptor) }
+        status.f_namemax = UInt(NameCodec.maximumPlainCount)
+        return status
+    }
+
+    // MARK: Contents
+
+    /// Opens the contents behind a descriptor, which the result owns from here on, also where this throws.
+    public func contents(
+        of descriptor: Int32, isWritable: Bool, emptying: Bool = false, _ scratch: Scratch
+    ) throws(VaultError) -> FileContents {
+        try FileContents(
+            disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: isWritable, emptying: emptying,
+            scratch: scratch)
+    }
+}

@@ -1,0 +1,105 @@
+import CofferFormat
+import CofferKeys
+import FoundationEssentials
+
+/// What `coffer info` tells.
+struct InfoReport: Encodable {
+    /// A slot without its secrets.
+    struct Slot: Encodable {
+        let type: String
+        let id: String
+        let label: String?
+        let created: String?
+        let kdf: String?
+        let opslimit: UInt64?
+        let memlimit: UInt64?
+
+        init(_ slot: KeySlot) {
+            type = slot.type
+            id = slot.id
+            label = slot.text("label")
+            created = slot.text("created")
+            kdf = slot.text("kdf")
+            opslimit = slot.number("opslimit")
+            memlimit = slot.number("memlimit")
+        }
+    }
+
+    let path: String
+    let verified: Bool
+    let format: Int
+    let id: String
+    let cipher: String
+    let nameMax: Int
+    let counter: UInt64
+    let slots: [Slot]
+    /// By epoch in decimal; only of a verified vault.
+    let fingerprints: [String: String]?
+    let foreignFiles: Int?
+
+    /// What to tell of `config`, which is verified if there are keys.
+    init(_ config: VaultConfig, path: String, keys: UnlockedVault?, foreignFiles: Int?) {
+        self.path = path
+        verified = keys != nil
+        format = config.format
+        id = Hex.encode(config.vaultID)
+        cipher = config.cipher.name
+        nameMax = config.nameMax
+        counter = config.counter
+        slots = config.slots.map { Slot($0) }
+        fingerprints = keys.map { keys in
+            Dictionary(uniqueKeysWithValues: keys.fingerprints.map { (String($0.key), $0.value) })
+        }
+        self.foreignFiles = foreignFiles
+    }
+
+    /// One object with names in snake case; what is not known is left out.
+    func json() throws(CommandError) -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        do {
+            return String(decoding: try encoder.encode(self), as: UTF8.self)
+        } catch {
+            throw CommandError(.other, "the report cannot be written as JSON")
+        }
+    }
+
+    /// A line for each fact.
+    var text: String {
+        var lines = [
+            ("vault", printable(path)),
+            ("format", String(format)),
+            ("id", id),
+            ("cipher", cipher),
+            ("longest name", "\(nameMax) bytes"),
+            ("counter", String(counter)),
+        ]
+        for slot in slots { lines.append(("slot", slot.text)) }
+        for (epoch, fingerprint) in (fingerprints ?? [:]).sorted(by: { $0.key < $1.key }) {
+            lines.append(("key \(epoch)", fingerprint))
+        }
+        if let foreignFiles { lines.append(("foreign files", String(foreignFiles))) }
+        lines.append(
+            (
+                "verified",
+                verified
+                    ? "yes"
+                    : "no: this is what coffer.json says, not more; --verify asks for the passphrase and checks it"
+            ))
+        return lines.map { $0.0 + String(repeating: " ", count: 15 - $0.0.count) + $0.1 }.joined(separator: "\n")
+    }
+}
+
+extension InfoReport.Slot {
+    /// The slot in a line.
+    var text: String {
+        var parts = ["\(printable(type)) \(id)"]
+        if let label, !label.isEmpty { parts.append("\"\(printable(label))\"") }
+        if let created { parts.append("made \(printable(created))") }
+        if let kdf, let opslimit, let memlimit {
+            parts.append("\(printable(kdf)) with \(memlimit >> 20) MiB, \(opslimit) times over")
+        }
+        return parts.joined(separator: ", ")
+    }
+}
