@@ -43,18 +43,23 @@ let package = Package(
         // An unlocked vault over a directory, in plaintext terms. No FUSE.
         .target(
             name: "CofferVault",
-            dependencies: ["CofferCrypto", "CofferFormat", "CofferDisk"],
+            dependencies: [
+                "CofferCrypto", "CofferFormat", "CofferDisk", .product(name: "SystemPackage", package: "swift-system"),
+            ],
             swiftSettings: strict),
         // What unlocks a vault; edits coffer.json; remembers known vaults.
         .target(
             name: "CofferKeys",
-            dependencies: ["CofferCrypto", "CofferFormat", "CofferDisk"],
+            dependencies: [
+                "CofferCrypto", "CofferFormat", "CofferDisk", .product(name: "SystemPackage", package: "swift-system"),
+            ],
             swiftSettings: strict),
         // The libfuse low-level session: inodes, handles, requests.
         .target(
             name: "CofferMount",
             dependencies: [
-                "CFuse", "CLinux", "CofferFormat", "CofferDisk", "CofferVault",
+                "CFuse", "CLinux", "CofferCrypto", "CofferFormat", "CofferDisk", "CofferVault",
+                .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
@@ -65,6 +70,7 @@ let package = Package(
                 "CLinux", "CofferCrypto", "CofferFormat", "CofferDisk", "CofferVault", "CofferKeys", "CofferMount",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
 

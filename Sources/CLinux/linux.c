@@ -76,6 +76,11 @@ int coffer_forbid_core_dumps(void) {
     char path[32];                                                                                                     \
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd)
 
+int coffer_reopen(int fd, int flags) {
+    DESCRIPTOR_PATH(fd);
+    return open(path, flags);
+}
+
 int coffer_chmod(int fd, mode_t mode) {
     DESCRIPTOR_PATH(fd);
     return chmod(path, mode);

@@ -30,6 +30,11 @@ open class Disk: @unchecked Sendable {
         try check { coffer_openat(directory, name, flags | O_CLOEXEC, mode) }
     }
 
+    /// Opens what a descriptor (an `O_PATH` one will do) names once more, always with `O_CLOEXEC`.
+    open func reopen(_ descriptor: Int32, flags: Int32) throws(Errno) -> Int32 {
+        try check { coffer_reopen(descriptor, flags | O_CLOEXEC) }
+    }
+
     /// close(2). Errors are of no use to a caller that has synced or does not care, so none are reported.
     open func close(_ descriptor: Int32) {
         _ = Glibc.close(descriptor)

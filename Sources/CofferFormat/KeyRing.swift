@@ -2,8 +2,8 @@ import CofferCrypto
 
 /// A vault's keys, one per epoch, with every sub-key derived once.
 ///
-/// No I/O and nothing that changes after `init`, so any thread may use it. New data is written under `newest`; what does not name its
-/// epoch is tried in the order of `epochsNewestFirst`.
+/// No I/O and nothing that changes after `init`, so any thread may use it. New data is written under `newest`; what
+/// does not name its epoch is tried in the order of `epochsNewestFirst`.
 public final class KeyRing: Sendable {
     /// Bytes of a ring entry before it is wrapped: epoch 1 ‖ key 32.
     static let entryCount = 1 + SecretKey.byteCount
@@ -14,7 +14,8 @@ public final class KeyRing: Sendable {
     public let newest: UInt8
 
     private let keys: [UInt8: SecretKey]
-    // At [epoch][purpose - 1], empty for epochs that the ring does not hold: a look-up on the hot path is two indexings.
+    // At [epoch][purpose - 1], empty for epochs that the ring does not hold: a look-up on the hot path is two
+    // indexings.
     private let subkeys: [[SecretKey]]
     private let newestSubkeys: [SecretKey]
 
@@ -51,8 +52,8 @@ public final class KeyRing: Sendable {
         newestSubkeys[Self.index(of: purpose)]
     }
 
-    /// What stands for an epoch's vault key where the key must not be told: 32 hexadecimal digits, or nil where the ring does not
-    /// hold the epoch.
+    /// What stands for an epoch's vault key where the key must not be told: 32 hexadecimal digits, or nil where the
+    /// ring does not hold the epoch.
     public func fingerprint(epoch: UInt8) -> String? {
         guard let key = subkey(.configuration, epoch: epoch) else { return nil }
         var hash = Hash(key: key, outputCount: 16)
@@ -74,7 +75,8 @@ public final class KeyRing: Sendable {
         return try KeyWrap(key: ringKey, label: Self.label).wrap(plaintext, associatedData: vaultID, nonce: nonce)
     }
 
-    /// The ring in `blob`; `notAuthentic` where it was not wrapped under this ring key for this vault or is not well formed.
+    /// The ring in `blob`; `notAuthentic` where it was not wrapped under this ring key for this vault or is not well
+    /// formed.
     public convenience init(unwrapping blob: [UInt8], under ringKey: SecretKey, vaultID: [UInt8]) throws(CryptoError) {
         var plaintext = try KeyWrap(key: ringKey, label: Self.label).unwrap(blob, associatedData: vaultID)
         defer { wipe(&plaintext) }

@@ -4,7 +4,8 @@ public import CofferFormat
 import Glibc
 import SystemPackage
 
-/// coffer.json in a vault's root: reading it, making it, and replacing it so that a power cut leaves the old or the new.
+/// coffer.json in a vault's root: reading it, making it, and replacing it so that a power cut leaves the old or the
+/// new.
 public struct ConfigStore {
     /// The version before the current one.
     public static let previousName = "coffer.json.previous"
@@ -111,8 +112,8 @@ public struct ConfigStore {
 
     /// Replaces `old`, which was loaded before, by `new`.
     ///
-    /// The old version stays as coffer.json.previous, so that damage to one file does not lock the vault. Where it must not stay, because a
-    /// slot was removed from it, `keepingOld` is false and the new version stands in both places.
+    /// The old version stays as coffer.json.previous, so that damage to one file does not lock the vault. Where it must
+    /// not stay, because a slot was removed from it, `keepingOld` is false and the new version stands in both places.
     public func replace(_ old: ConfigFile, with new: ConfigFile, keepingOld: Bool = true) throws(KeysError) {
         guard try loadBytes() == old.bytes else { throw .changedMeanwhile }
         do throws(Errno) {
@@ -171,7 +172,8 @@ public struct ConfigStore {
         }
     }
 
-    // After a failure that is reported itself: what this could fail with would only hide it, and the next change removes the file.
+    // After a failure that is reported itself: what this could fail with would only hide it, and the next change
+    // removes the file.
     private func discardNew() {
         do throws(Errno) {
             try disk.remove(at: directory, Self.newName)
@@ -184,7 +186,8 @@ public struct ConfigStore {
         do throws(Errno) {
             try disk.sync(directory)
         } catch {
-            // File systems that cannot sync a directory say so with EINVAL, and there is nothing more to be done on them.
+            // File systems that cannot sync a directory say so with EINVAL, and there is nothing more to be done on
+            // them.
             if error != .invalidArgument { throw error }
         }
     }

@@ -3,7 +3,8 @@ public import SystemPackage
 
 /// Why a vault could not be unlocked, made or changed.
 ///
-/// Each description is what happened, as the end of a line that began with the vault's name; where there is something to do, it says what.
+/// Each description is what happened, as the end of a line that began with the vault's name; where there is something
+/// to do, it says what.
 public enum KeysError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The directory holds no coffer.json.
     case notAVault

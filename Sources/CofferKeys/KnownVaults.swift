@@ -1,10 +1,11 @@
 import Glibc
 import SystemPackage
 
-/// What this machine remembers of the vaults it has opened: each vault's keys and counter by its id, and which vault a place held.
+/// What this machine remembers of the vaults it has opened: each vault's keys and counter by its id, and which vault a
+/// place held.
 ///
-/// A vault's owner cannot see from the vault alone that it was replaced as a whole or put back to an older version; a machine that
-/// remembers can. As with ssh's known hosts, the first sight of a vault is believed.
+/// A vault's owner cannot see from the vault alone that it was replaced as a whole or put back to an older version; a
+/// machine that remembers can. As with ssh's known hosts, the first sight of a vault is believed.
 public struct KnownVaults: Sendable {
     /// A vault as it was found: its configuration has verified.
     public struct Sighting: Equatable, Sendable {

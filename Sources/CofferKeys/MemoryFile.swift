@@ -72,7 +72,8 @@ struct MemoryFile: Sendable {
         do throws(Errno) {
             bytes = try readBytes()
         } catch {
-            if error == .noSuchFileOrDirectory { return VaultMemory() }
+            // Nothing can have been remembered where there cannot be a file.
+            if error == .noSuchFileOrDirectory || error == .notDirectory { return VaultMemory() }
             throw .damagedMemory(path: path, reason: error.description)
         }
         let memory: VaultMemory

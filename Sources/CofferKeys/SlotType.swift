@@ -3,7 +3,8 @@ public import CofferFormat
 
 /// One kind of secret that unlocks slots: a value of the type holds the secret.
 ///
-/// A new kind is one new file: a type with this conformance and a function that makes its slot. `VaultUnlocker` does the rest.
+/// A new kind is one new file: a type with this conformance and a function that makes its slot. `VaultUnlocker` does
+/// the rest.
 public protocol SlotType: Sendable {
     /// The slot's `type` in coffer.json.
     static var typeName: String { get }

@@ -20,8 +20,8 @@ struct VaultMemory: Codable, Equatable, Sendable {
     /// How a sighting differs from what is remembered, the gravest difference first; nil where it agrees or is new.
     func change(to sighting: KnownVaults.Sighting) -> VaultChange? {
         if let known = vaults[sighting.vaultID] {
-            // A rotation adds an epoch and later drops an old one, so epochs that only one side has say nothing. Where the sides share
-            // none, nothing shows that it is the same vault.
+            // A rotation adds an epoch and later drops an old one, so epochs that only one side has say nothing. Where
+            // the sides share none, nothing shows that it is the same vault.
             let shared = sighting.fingerprints.filter { known.fingerprints[String($0.key)] != nil }
             let agree = shared.allSatisfy { known.fingerprints[String($0.key)] == $0.value }
             if shared.isEmpty || !agree { return .keys(vaultID: sighting.vaultID) }
@@ -40,7 +40,8 @@ struct VaultMemory: Codable, Equatable, Sendable {
         let found = Dictionary(
             uniqueKeysWithValues: sighting.fingerprints.map { (String($0.key), $0.value) })
         var vault = replacing ? nil : vaults[sighting.vaultID]
-        // Dropped epochs stay known: a copy from before the rotation must not bring other keys in under an old epoch's number.
+        // Dropped epochs stay known: a copy from before the rotation must not bring other keys in under an old epoch's
+        // number.
         vault?.fingerprints.merge(found) { _, new in new }
         vault?.counter = sighting.counter
         vaults[sighting.vaultID] = vault ?? Vault(fingerprints: found, counter: sighting.counter)

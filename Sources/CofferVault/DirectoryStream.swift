@@ -59,14 +59,6 @@ public final class DirectoryStream {
         if target == 0 { pieces = nil }
     }
 
-    /// Goes back to the entry that `next` returned last, which had this position: it will be returned again.
-    public func pushBack(to target: Int, _ entry: ListedEntry) {
-        consumed = lastStart
-        position = target
-    }
-
-    private var lastStart = 0
-
     /// The next entry that is a person's, or nil at the end. `identity` is what the directory answers to now.
     public func next(_ identity: DirectoryIdentity) throws(VaultError) -> ListedEntry? {
         while true {
@@ -76,7 +68,6 @@ public final class DirectoryStream {
                 if filled == 0 { return nil }
             }
             let raw = RawEntry(buffer, at: consumed)
-            lastStart = consumed
             consumed += raw.recordCount
             position = raw.nextPosition
             if let entry = try entry(raw, identity) { return entry }

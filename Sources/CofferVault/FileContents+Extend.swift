@@ -10,6 +10,19 @@ extension FileContents {
     /// from the lower of the first block concerned and the last block to the end of time.
     func extend(_ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch) throws(VaultError) {
         try verifyEnd(scratch)
+        let oldSize = size
+        do throws(VaultError) {
+            try extendInSteps(data, count: count, at: offset, scratch)
+        } catch {
+            // A failed step put back what it changed; the steps before it are undone here.
+            if size > oldSize { try oldSize == 0 ? makeEmpty(scratch) : cut(to: oldSize, scratch) }
+            throw error
+        }
+    }
+
+    private func extendInSteps(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch
+    ) throws(VaultError) {
         let first = offset / BlockGeometry.plainCount
         if size == 0 && first > 0 {
             // The empty file's block is in the place of block 0, so block 0 is stored before holes follow it.
@@ -110,14 +123,18 @@ extension FileContents {
         }
     }
 
-    /// After a failed append: the file ends where it did. An empty file's one block was overwritten, so it is stored again.
+    /// After a failed append: the file ends where it did. An empty file's one block was overwritten, so it is stored again, under the
+    /// same key: the header is the one on disk whatever becomes of this.
     private func cutBack(to oldSize: Int, _ scratch: Scratch) throws(VaultError) {
         if oldSize == 0 {
-            try makeEmpty(scratch)
-        } else {
-            try system { () throws(Errno) in
-                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
-            }
+            drawNonces(1, scratch)
+            seal(
+                scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
+                to: scratch.probe, scratch)
+            try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
+        }
+        try system { () throws(Errno) in
+            try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
         }
     }
 
@@ -125,16 +142,19 @@ extension FileContents {
     private func closeOldEnd(
         block: Int, oldSize: Int, change: (bytes: UnsafeRawPointer, at: Int, count: Int)? = nil, _ scratch: Scratch
     ) throws(VaultError) {
+        let gap: Int
         do throws(VaultError) {
-            try replaceEnd(
+            gap = try replaceEnd(
                 block: block, oldSize: oldSize, count: BlockGeometry.plainCount, isFinal: false, change: change, scratch
             )
         } catch {
-            try cutBack(to: oldSize, scratch)
             setSize(oldSize)
+            knowledge.withLock { $0.densePrefix = min($0.densePrefix, block + 1) }
+            try cutBack(to: oldSize, scratch)
             throw error
         }
-        knowledge.withLock { _ = $0.stale.remove(block) }
+        // A gap may still be too wide.
+        if gap == 0 { knowledge.withLock { _ = $0.stale.remove(block) } }
     }
 
     /// Seals the last block again so that the file ends at `newSize`, which is in the same block.
@@ -145,7 +165,7 @@ extension FileContents {
         let block = BlockGeometry.blockCount(plainSize: size) - 1
         let oldSize = size
         do throws(VaultError) {
-            try replaceEnd(
+            _ = try replaceEnd(
                 block: block, oldSize: oldSize, count: newSize - block * BlockGeometry.plainCount, isFinal: isFinal,
                 change: change, scratch)
         } catch {
@@ -156,11 +176,11 @@ extension FileContents {
     }
 
     /// Rewrites the block that is last by `oldSize` with `count` bytes: its old bytes, zeros after them, `change` over them. Where storing fails, the
-    /// old image goes back; what that may have added to the file is the caller's to cut off.
+    /// old image goes back; what that may have added to the file is the caller's to cut off. Returns the block's gap.
     private func replaceEnd(
         block: Int, oldSize: Int, count: Int, isFinal: Bool, change: (bytes: UnsafeRawPointer, at: Int, count: Int)?,
         _ scratch: Scratch
-    ) throws(VaultError) {
+    ) throws(VaultError) -> Int {
         let oldCount = BlockGeometry.plainCount(ofBlock: block, plainSize: oldSize)
         guard
             case .sealed(let info) = try readBlock(
@@ -180,10 +200,13 @@ extension FileContents {
             try store(scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: block)
             throw error
         }
+        return info.gap
     }
 
     private func noteHole(_ start: Int, _ end: Int) {
         guard start < end else { return }
-        knowledge.withLock { $0.holes.insert(HoleMap.Run(start: start, end: end, floor: start)) }
+        knowledge.withLock {
+            $0.holes.insert(HoleMap.Run(start: start, end: end, floor: start), keeping: $0.stale)
+        }
     }
 }

@@ -16,7 +16,7 @@ extension FileContents {
             voucher - info.gap <= block
         else { throw .damaged(Damage(.hole, block: block)) }
         let run = HoleMap.Run(start: block, end: voucher, floor: voucher - info.gap)
-        knowledge.withLock { $0.holes.insert(run) }
+        knowledge.withLock { $0.holes.insert(run, keeping: $0.stale) }
         return run
     }
 

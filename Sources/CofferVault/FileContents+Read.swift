@@ -9,7 +9,7 @@ extension FileContents {
         into output: UnsafeMutableRawPointer, count: Int, at offset: Int, _ scratch: Scratch
     ) throws(VaultError) -> Int {
         var done = 0
-        while done < count {
+        while done < count && offset + done < size {
             // One pass holds as many blocks as the scratch has room for.
             let position = offset + done
             let room = (Scratch.blockLimit - 1) * BlockGeometry.plainCount

@@ -25,7 +25,7 @@ extension FileContents {
         try extend(scratch.zeros, count: newSize - from, at: from, scratch)
     }
 
-    private func cut(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
+    func cut(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
         // Else a cut would make a shorter, valid file of one that an attacker cut or grew.
         try verifyEnd(scratch)
         let last = (newSize - 1) / BlockGeometry.plainCount
@@ -57,7 +57,8 @@ extension FileContents {
         setSize(newSize)
         knowledge.withLock { knowledge in
             knowledge.holes.cut(to: last + 1)
-            knowledge.stale = knowledge.stale.filter { $0 < last }
+            // The new last block keeps its gap, which may be too wide already.
+            knowledge.stale = knowledge.stale.filter { $0 <= last }
             knowledge.densePrefix = min(knowledge.densePrefix, last + 1)
         }
     }
@@ -137,23 +138,31 @@ extension FileContents {
             floor = before.floor
             start = before.start
         }
+        knowledge.withLock { $0.densePrefix = min($0.densePrefix, first) }
         var voucher = limit
         if try isZeroBlock(limit, scratch) { voucher = try resolveHole(limit, scratch).end }
         if voucher - floor > BlockGeometry.maximumGap {
             try punchLongRun(first, limit, floor: floor, voucher: voucher, scratch)
         } else {
             try regrant(voucher, gap: voucher - floor, scratch)
-            try release(first, limit)
-            knowledge.withLock { $0.holes.insert(HoleMap.Run(start: start, end: voucher, floor: floor)) }
+            do throws(VaultError) {
+                try release(first, limit, scratch)
+            } catch {
+                // A permission that was not used is taken back; one that was used in part stays.
+                if try !isZeroBlock(first, scratch) { knowledge.withLock { _ = $0.stale.insert(voucher) } }
+                throw error
+            }
+            knowledge.withLock {
+                $0.holes.insert(HoleMap.Run(start: start, end: voucher, floor: floor), keeping: $0.stale)
+            }
         }
-        knowledge.withLock { $0.densePrefix = min($0.densePrefix, first) }
     }
 
     /// As above where the run is longer than one gap: stored blocks of zeros break it, the lowest first, each of which vouches for what is before it.
     private func punchLongRun(
         _ first: Int, _ limit: Int, floor: Int, voucher: Int, _ scratch: Scratch
     ) throws(VaultError) {
-        knowledge.withLock { $0.holes.removeAll() }
+        knowledge.withLock { $0.holes.remove(endingIn: floor...voucher) }
         var low = floor
         while voucher - low > BlockGeometry.maximumGap {
             let breaker = low + BlockGeometry.maximumGap
@@ -163,18 +172,24 @@ extension FileContents {
                 info: BlockInfo(final: false, gap: BlockGeometry.maximumGap), nonce: scratch.nonces, to: scratch.probe,
                 scratch)
             try store(scratch.probe, byteCount: BlockGeometry.storedCount, firstBlock: breaker)
-            try release(max(first, low), min(limit, breaker))
+            try release(max(first, low), min(limit, breaker), scratch)
             low = breaker + 1
         }
         try regrant(voucher, gap: voucher - low, scratch)
-        try release(max(first, low), limit)
+        try release(max(first, low), limit, scratch)
+        knowledge.withLock {
+            $0.holes.insert(HoleMap.Run(start: max(first, low), end: voucher, floor: low), keeping: $0.stale)
+        }
     }
 
     /// Seals a stored block again with a wider gap.
     private func regrant(_ block: Int, gap: Int, _ scratch: Scratch) throws(VaultError) {
         guard case .sealed(let info) = try readBlock(block, to: scratch.tailBlock, image: scratch.oldImage, scratch)
         else { throw .damaged(Damage(.block, block: block)) }
-        if info.gap >= gap { return }
+        if info.gap >= gap {
+            if info.gap > gap { knowledge.withLock { _ = $0.stale.insert(block) } }
+            return
+        }
         try reseal(block, info: BlockInfo(final: info.isFinal, gap: gap), scratch)
     }
 
@@ -194,13 +209,21 @@ extension FileContents {
     }
 
     /// Gives the space of blocks `first ..< limit` back, or stores zeros where the backing cannot.
-    func release(_ first: Int, _ limit: Int) throws(VaultError) {
+    func release(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
         guard first < limit else { return }
         let start = BlockGeometry.offset(ofBlock: first)
         let length = (limit - first) * BlockGeometry.storedCount
         try system { () throws(Errno) in
-            // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-            try disk.allocate(descriptor, mode: 3, offset: start, length: length)
+            do throws(Errno) {
+                // FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+                return try disk.allocate(descriptor, mode: 3, offset: start, length: length)
+            } catch {
+                guard error == .notSupported || error == .noFunction else { throw error }
+            }
+            for offset in stride(from: start, to: start + length, by: BlockGeometry.plainCount) {
+                let count = min(BlockGeometry.plainCount, start + length - offset)
+                try disk.write(descriptor, scratch.zeros, count: count, at: offset)
+            }
         }
     }
 }

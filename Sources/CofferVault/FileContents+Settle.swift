@@ -35,7 +35,10 @@ extension FileContents {
     private func exactGap(_ block: Int, stored: Int, _ scratch: Scratch) throws(VaultError) -> Int {
         guard stored > 0 else { return 0 }
         if let run = knowledge.withLock({ $0.holes.run(endingAt: block) }) { return min(stored, block - run.floor) }
-        return try isZeroBlock(block - 1, scratch) ? stored : 0
+        // Nothing is remembered of it: the zeros directly before the block, as they are on disk.
+        var floor = block - stored
+        while let next = try nextStored(after: floor - 1, scratch), next < block { floor = next + 1 }
+        return block - floor
     }
 
     private func restoreTimes(_ access: timespec, _ modification: timespec) {

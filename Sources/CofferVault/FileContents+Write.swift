@@ -89,6 +89,12 @@ extension FileContents {
             case .info, .hole: break
             case .mustLookFurther: return false
             }
+        } else if last > first && last < finalBlock && last >= knowledge.withLock({ $0.densePrefix }),
+            try isZeroBlock(last, scratch)
+        {
+            // A hole that goes on beyond the request: its voucher's gap will be too wide, so it must be known.
+            guard mayFillHoles else { return false }
+            try resolveHole(last, scratch)
         }
         if !isHeadWhole { merge(data, count: count, at: offset, block: first, into: scratch.headBlock) }
         if last > first && !isTailWhole { merge(data, count: count, at: offset, block: last, into: scratch.tailBlock) }
@@ -168,13 +174,14 @@ extension FileContents {
     }
 
     /// After a failed write inside the file: a block that is neither old nor new any more becomes zeros. Where it was a hole, it is one again; where it was
-    /// stored, it stays unreadable, as a bad sector is.
+    /// stored, it stays unreadable, as a bad sector is. Holes that were filled before the write failed are holes no more.
     private func clearTorn(_ first: Int, _ last: Int, _ scratch: Scratch) throws(VaultError) {
         for block in first...last {
-            guard case .damaged = try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch) else {
-                continue
+            switch try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch) {
+            case .sealed: knowledge.withLock { $0.stale.formUnion($0.holes.fill(block, block)) }
+            case .zero: break
+            case .damaged: try release(block, block + 1, scratch)
             }
-            try release(block, block + 1)
         }
     }
 }

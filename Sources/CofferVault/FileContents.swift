@@ -65,6 +65,7 @@ public final class FileContents: @unchecked Sendable {
         if emptying {
             // A file whose header is damaged gets a new id: its contents are going anyway.
             if let old = try? FileHeader(parsing: raw) { header = old }
+            fileID = header.fileID
             try makeEmpty(scratch)
             return
         }
@@ -74,6 +75,7 @@ public final class FileContents: @unchecked Sendable {
         } catch {
             throw .damaged(Damage(.header))
         }
+        fileID = header.fileID
         try deriveKey()
         plainSize.store(size, ordering: .releasing)
         if size == 0 {
@@ -104,8 +106,8 @@ public final class FileContents: @unchecked Sendable {
     /// The plaintext size in bytes.
     public var size: Int { plainSize.load(ordering: .acquiring) }
 
-    /// The file's random id: what its attributes are bound to.
-    public var fileID: [UInt8] { header.fileID }
+    /// The file's random id: what its attributes are bound to. Set once by `init`; the header, which has it too, may change meanwhile.
+    public private(set) var fileID: [UInt8] = []
 
     /// Whether the descriptor may be written through.
     public var isWritable: Bool { writable.load(ordering: .acquiring) }
@@ -123,8 +125,16 @@ public final class FileContents: @unchecked Sendable {
     }
 
     /// Replaces the contents by nothing: a new salt, so a new key, and an empty final block. Only under a lock on everything, or while
-    /// nobody else has the object.
+    /// nobody else has the object. On an error the old header and block go back.
     func makeEmpty(_ scratch: Scratch) throws(VaultError) {
+        let old = header
+        let oldImage = scratch.oldImage
+        let oldCount = try system { () throws(Errno) in
+            try disk.read(descriptor, into: oldImage, count: BlockGeometry.emptyFileCount, at: 0)
+        }
+        let oldKey = scratch.spareBlock
+        oldKey.copyMemory(from: fileKey, byteCount: SecretKey.byteCount)
+        defer { wipe(oldKey, count: SecretKey.byteCount) }
         header = header.emptied(cipher: newCipher, epoch: ring.newest)
         try deriveKey()
         let image = scratch.probe
@@ -134,8 +144,15 @@ public final class FileContents: @unchecked Sendable {
             scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
             to: image + FileHeader.byteCount, scratch)
         try system { () throws(Errno) in
-            try disk.write(descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
-            try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount)
+            do throws(Errno) {
+                try disk.write(descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
+                try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount)
+            } catch {
+                header = old
+                fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount)
+                try disk.write(descriptor, oldImage, count: oldCount, at: 0)
+                throw error
+            }
         }
         setSize(0)
         knowledge.withLock { $0 = Knowledge(isEndVerified: true) }

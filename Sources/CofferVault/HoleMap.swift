@@ -10,8 +10,9 @@ struct HoleMap {
         var floor: Int
     }
 
-    /// Above so many runs the map forgets and starts again: it must not grow with the file.
+    /// Above so many runs the map forgets what it may: it must not grow with the file.
     private static let limit = 4096
+    private var ceiling = Self.limit
 
     /// Ascending, disjoint.
     private(set) var runs: [Run] = []
@@ -39,9 +40,13 @@ struct HoleMap {
         return index < runs.count && runs[index].end == end ? runs[index] : nil
     }
 
-    /// Adds or widens a run; what it overlaps must agree on the end, and is taken in.
-    mutating func insert(_ run: Run) {
-        if runs.count >= Self.limit { runs.removeAll(keepingCapacity: true) }
+    /// Adds or widens a run; what it overlaps must agree on the end, and is taken in. Runs that end at one of `vouchers` are not forgotten: their
+    /// blocks have wider gaps on disk than they should, so the map alone knows the right one.
+    mutating func insert(_ run: Run, keeping vouchers: Set<Int> = []) {
+        if runs.count >= ceiling {
+            runs.removeAll { !vouchers.contains($0.end) }
+            ceiling = max(Self.limit, 2 * runs.count)
+        }
         var merged = run
         let first = index(after: run.start)
         var last = first
@@ -80,8 +85,8 @@ struct HoleMap {
         runs.removeAll { $0.end >= count }
     }
 
-    /// Forgets everything.
-    mutating func removeAll() {
-        runs.removeAll(keepingCapacity: true)
+    /// Forgets the runs whose voucher is in `vouchers`.
+    mutating func remove(endingIn vouchers: ClosedRange<Int>) {
+        runs.removeAll { vouchers.contains($0.end) }
     }
 }

@@ -154,6 +154,20 @@ public final class Vault: Sendable {
 
     // MARK: Contents
 
+    /// The id of the file behind a descriptor (an `O_PATH` one will do), read from its header.
+    public func fileID(of descriptor: Int32) throws(VaultError) -> [UInt8] {
+        let raw = try system { () throws(Errno) in
+            let file = try disk.reopen(descriptor, flags: O_RDONLY)
+            defer { disk.close(file) }
+            return try disk.readBytes(file, limit: FileHeader.byteCount)
+        }
+        do throws(FormatError) {
+            return try FileHeader(parsing: raw).fileID
+        } catch {
+            throw .damaged(Damage(.header))
+        }
+    }
+
     /// Opens the contents behind a descriptor, which the result owns from here on, also where this throws.
     public func contents(
         of descriptor: Int32, isWritable: Bool, emptying: Bool = false, _ scratch: Scratch

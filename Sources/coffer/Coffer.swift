@@ -35,7 +35,7 @@ struct Coffer: ParsableCommand {
         version: Version.string,
         groupedSubcommands: [
             // A new command is one more type in one of these groups.
-            CommandGroup(name: "Vaults", subcommands: [Init.self, Info.self])
+            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self])
         ]
     )
 }
@@ -43,6 +43,12 @@ struct Coffer: ParsableCommand {
 extension Coffer {
     /// What errors of the command line begin with, as all others do.
     static var _errorLabel: String { "coffer" }
+
+    /// What may stand first on the command line.
+    static var commandNames: Set<String> {
+        let groups = configuration.groupedSubcommands.flatMap(\.subcommands)
+        return Set((configuration.subcommands + groups).map { $0._commandName } + ["help"])
+    }
 
     /// Runs a command line, program name first, and gives the exit status.
     ///

@@ -63,13 +63,8 @@ struct Init: ParsableCommand {
         creation.label = label
         let made = try CommandError.naming(vault) { () throws(KeysError) in try creation.make(passphrase: passphrase) }
         let directory = try existing ?? VaultDirectory.make(vault)
-        let warning = try CommandError.naming(vault) { () throws(KeysError) in
-            try directory.configStore.create(made.file)
-            // Whatever was here before, a vault was made here knowingly.
-            let location = try VaultOpening.location(of: vault)
-            return try KnownVaults.forThisUser.meet(made.sighting(at: location), acceptingChange: true)
-        }
-        if let warning { Report.warning(warning) }
+        try CommandError.naming(vault) { () throws(KeysError) in try directory.configStore.create(made.file) }
+        remember(made)
         try Report.line(
             """
             made vault \(quoted(vault)), id \(Hex.encode(made.config.vaultID)), \(cipher.rawValue)
@@ -77,5 +72,17 @@ struct Init: ParsableCommand {
             the same is true of coffer.json in the vault: every backup must include it
             now mount it: coffer mount \(quoted(vault)) MOUNTPOINT
             """)
+    }
+
+    // The vault is made by now, so what goes wrong here is no failure.
+    private func remember(_ made: UnlockedVault) {
+        do throws(KeysError) {
+            let sighting = made.sighting(at: try VaultOpening.location(of: vault))
+            // Whatever was here before, a vault was made here knowingly.
+            let warning = try KnownVaults.forThisUser.meet(sighting, acceptingChange: true)
+            if let warning { Report.warning(warning) }
+        } catch {
+            Report.warning(error.description)
+        }
     }
 }

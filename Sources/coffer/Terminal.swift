@@ -22,7 +22,8 @@ enum Terminal {
             let line = try askOnce(descriptor, prompt)
             let signal = pendingSignal.load(ordering: .relaxed)
             if signal == 0, let line { return line }
-            // The echo is back, so the signal may now do what it does: end the program, or stop it until it is continued.
+            // The echo is back, so the signal may now do what it does: end the program, or stop it until it is
+            // continued.
             raise(signal)
         }
     }

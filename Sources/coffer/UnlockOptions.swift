@@ -11,7 +11,8 @@ struct UnlockOptions: ParsableArguments {
         help: "Go on though the vault is not the one that this machine remembers, and remember it as it is now.")
     var acceptChangedVault = false
 
-    /// Unlocks the vault: reads coffer.json before it asks for the passphrase, so that a wrong directory is told at once.
+    /// Unlocks the vault: reads coffer.json before it asks for the passphrase, so that a wrong directory is told at
+    /// once.
     func open(_ directory: VaultDirectory) throws(CommandError) -> UnlockedVault {
         let (file, location) = try CommandError.naming(directory.path) { () throws(KeysError) in
             (try directory.configStore.load(), try VaultOpening.location(of: directory.path))

@@ -92,6 +92,7 @@ struct ConfigFileTests {
             ("\"counter\": 1", "\"counter\": 1,\n  \"feature\": 1", "feature"),
             ("\"slots\": [", "\"slot\": [", "slot"),
             ("  \"counter\": 1,\n", "", "counter"),
+            ("  \"format\": 1,\n", "", "format"),
         ]
         for (before, after, field) in cases {
             let edited = original.replacingFirst(before, with: after)
@@ -100,6 +101,12 @@ struct ConfigFileTests {
                 continue
             }
         }
+    }
+
+    @Test func formatComesFirst() throws {
+        let moved = text(try sealed()).replacingFirst("  \"format\": 1,\n", with: "")
+            .replacingFirst("  \"name_max\"", with: "  \"format\": 1,\n  \"name_max\"")
+        #expect(problem(moved) == .field("format", problem: "is not the first member"))
     }
 
     @Test func slotsAreCounted() throws {

@@ -4,8 +4,7 @@ import FoundationEssentials
 
 /// `Vectors/config.json`: a configuration with every value that opening it passes through.
 ///
-/// `check_config.py` beside it checks the same
-/// file without any of this code.
+/// `check_config.py` beside it checks the same file without any of this code.
 struct ConfigVector: Decodable {
     struct Refused: Decodable {
         let why: String

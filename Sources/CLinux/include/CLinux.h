@@ -47,6 +47,8 @@ void coffer_syslog(int priority, const char *message);
 // Raises the soft limit of open descriptors to the hard one and returns it.
 int coffer_raise_nofile_limit(void);
 int coffer_forbid_core_dumps(void);
+// Opens what a descriptor names again, with other flags.
+int coffer_reopen(int fd, int flags);
 // Calls on what a descriptor names, by /proc/self/fd, so that O_PATH descriptors will do.
 int coffer_chmod(int fd, mode_t mode);
 ssize_t coffer_getxattr(int fd, const char *name, void *value, size_t size);

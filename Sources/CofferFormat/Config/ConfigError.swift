@@ -6,7 +6,8 @@ public enum ConfigError: Error, Equatable, Sendable, CustomStringConvertible {
     case tooLarge
     /// The text is not the subset of JSON that a configuration is; the offset is in bytes.
     case malformed(offset: Int, reason: String)
-    /// A member has a value that it may not have: the member's path, such as `slots[0].opslimit`, and what is wrong with it.
+    /// A member has a value that it may not have: the member's path, such as `slots[0].opslimit`, and what is wrong
+    /// with it.
     case field(String, problem: String)
     /// A later version of Coffer made this vault.
     case newerFormat(Int)

@@ -2,8 +2,9 @@ import CofferCrypto
 
 /// The bytes of a coffer.json and what they say.
 ///
-/// The file ends in `"mac": "` ‖ 64 lowercase hexadecimal digits ‖ `"` ‖ newline ‖ `}` ‖ newline; the MAC covers every byte before the
-/// digits. So the bytes themselves are kept: what is verified is what was read, not what a parser made of it.
+/// The file ends in `"mac": "` ‖ 64 lowercase hexadecimal digits ‖ `"` ‖ newline ‖ `}` ‖ newline; the MAC covers every
+/// byte before the digits. So the bytes themselves are kept: what is verified is what was read, not what a parser made
+/// of it.
 public struct ConfigFile: Equatable, Sendable {
     /// The file's name in the vault's root.
     public static let name = "coffer.json"
@@ -17,7 +18,8 @@ public struct ConfigFile: Equatable, Sendable {
     /// The file's bytes.
     public let bytes: [UInt8]
 
-    /// What the file says, within bounds but not verified: enough to unlock with and to show as unverified, and not to be acted on.
+    /// What the file says, within bounds but not verified: enough to unlock with and to show as unverified, and not to
+    /// be acted on.
     public let unverified: VaultConfig
 
     /// Reads a file's bytes: bounds and shape only.

@@ -1,7 +1,9 @@
-/// Reads the subset of JSON that coffer.json is: one object whose members are strings, whole numbers or a list of flat objects.
+/// Reads the subset of JSON that coffer.json is: one object whose members are strings, whole numbers or a list of flat
+/// objects.
 ///
-/// A general JSON decoder lets a second member of the same name, a fraction or an unpaired surrogate through in ways that differ between
-/// libraries. Here each is an error with an offset, nothing nests deeper than the format does, and time is linear in the text.
+/// A general JSON decoder lets a second member of the same name, a fraction or an unpaired surrogate through in ways
+/// that differ between libraries. Here each is an error with an offset, nothing nests deeper than the format does, and
+/// time is linear in the text.
 struct ConfigParser {
     /// What a member of the outer object holds.
     enum Value {
@@ -32,7 +34,8 @@ struct ConfigParser {
         return members
     }
 
-    /// The number that a first member called `format` holds, whatever the rest of the text is: what a later version is known by.
+    /// The number that a first member called `format` holds, whatever the rest of the text is: what a later version is
+    /// known by.
     static func leadingFormat(_ bytes: [UInt8]) -> Int? {
         var parser = ConfigParser(bytes)
         do throws(ConfigError) {

@@ -2,8 +2,8 @@ import CofferCrypto
 
 /// One way into a vault as coffer.json holds it: a flat, ordered list of named strings and whole numbers.
 ///
-/// What the members mean is the business of the slot's type. A slot of an unknown type is kept as it is, so that an older version
-/// neither loses nor trips over what a newer one added.
+/// What the members mean is the business of the slot's type. A slot of an unknown type is kept as it is, so that an
+/// older version neither loses nor trips over what a newer one added.
 public struct KeySlot: Equatable, Sendable {
     /// What a member holds.
     public enum Value: Equatable, Sendable {

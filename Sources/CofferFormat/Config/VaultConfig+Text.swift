@@ -9,6 +9,9 @@ extension VaultConfig {
             throw .field(member.name, problem: "is not a member of format 1")
         }
 
+        // A later version is known by its first member, whatever else it changed.
+        guard members.first?.name == "format" else { throw .field("format", problem: "is not the first member") }
+
         func scalar(_ name: String) -> KeySlot.Value? {
             guard case .scalar(let value)? = members.first(where: { $0.name == name })?.value else { return nil }
             return value

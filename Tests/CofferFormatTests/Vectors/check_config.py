@@ -140,8 +140,10 @@ def open_config(text, passphrase):
     if tail is None:
         raise ValueError("no tail")
     config = json.loads(raw, object_pairs_hook=no_duplicates)
-    if config["format"] != 1:
+    if next(iter(config)) != "format" or config["format"] != 1:
         raise ValueError("another format")
+    if set(config) != {"format", "vault", "cipher", "name_max", "counter", "ring", "slots", "mac"}:
+        raise ValueError("other members")
     vault_id = bytes.fromhex(config["vault"])
     for slot in config["slots"]:
         if slot["type"] != "passphrase":

@@ -1,0 +1,234 @@
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import SystemPackage
+import Synchronization
+
+/// Making and removing entries.
+extension FileSystem {
+    /// Who asks, and with which umask.
+    struct Caller {
+        let user: uid_t
+        let group: gid_t
+        let mask: mode_t
+    }
+
+    /// Makes a regular file and opens it.
+    func create(
+        _ parent: Inode, _ name: [UInt8], mode: mode_t, _ caller: Caller, _ scratch: Scratch
+    ) throws(VaultError) -> (Found, FileHandle) {
+        try names.read { () throws(VaultError) in
+            try withDirectory(parent) { directory throws(VaultError) in
+                let (descriptor, stored) = try masked(caller) { () throws(VaultError) in
+                    try vault.makeFile(name, in: directory, mode: mode)
+                }
+                let contents: FileContents
+                do throws(VaultError) {
+                    contents = try FileContents(
+                        creating: descriptor, disk: disk, ring: vault.ring, cipher: vault.cipher, scratch: scratch)
+                    try giveAway(descriptor, directory.descriptor, mode, caller)
+                } catch {
+                    // A file without its first bytes would be damage; on a full disk it goes again.
+                    try undoCreate(stored, directory)
+                    throw error
+                }
+                let found = try found(stored, parent, directory, name)
+                let inode = table.inode(found.nodeID)
+                inode.opened.withLock { opened in
+                    opened.contents = contents
+                    opened.users += 1
+                }
+                handles.add(1, ordering: .relaxed)
+                return (found, FileHandle(inode: inode, contents: contents))
+            }
+        }
+    }
+
+    /// Makes a fifo, socket, device node or an empty regular file.
+    func makeNode(
+        _ parent: Inode, _ name: [UInt8], mode: mode_t, device: dev_t, _ caller: Caller, _ scratch: Scratch
+    ) throws(VaultError) -> Found {
+        if mode & S_IFMT == S_IFREG || mode & S_IFMT == 0 {
+            let (found, handle) = try create(parent, name, mode: mode & 0o7777, caller, scratch)
+            closeFile(handle, scratch)
+            return found
+        }
+        return try make(parent, name, mode, caller) { directory throws(VaultError) in
+            try vault.makeNode(name, in: directory, mode: mode, device: device)
+        }
+    }
+
+    /// Makes a directory.
+    func makeDirectory(
+        _ parent: Inode, _ name: [UInt8], mode: mode_t, _ caller: Caller
+    ) throws(VaultError) -> Found {
+        try make(parent, name, mode, caller) { directory throws(VaultError) in
+            try vault.makeDirectory(name, in: directory, mode: mode).name
+        }
+    }
+
+    /// Makes a symbolic link.
+    func makeLink(
+        _ parent: Inode, _ name: [UInt8], target: [UInt8], _ caller: Caller
+    ) throws(VaultError) -> Found {
+        try make(parent, name, 0o777, caller) { directory throws(VaultError) in
+            try vault.makeLink(name, in: directory, target: target)
+        }
+    }
+
+    /// Makes another name for a file.
+    func makeHardLink(_ inode: Inode, _ parent: Inode, _ name: [UInt8]) throws(VaultError) -> Found {
+        try names.read { () throws(VaultError) in
+            // Which of its names serves does not matter; its parent is needed open with its ids for what a link's target may carry along.
+            for link in table.links(of: inode) {
+                let found = try withDirectory(link.parent) { source throws(VaultError) -> Found? in
+                    guard let entry = try vault.lookUp(link.name, in: source), entry.status.st_ino == inode.number
+                    else { return nil }
+                    return try withDirectory(parent) { target throws(VaultError) in
+                        let stored = try vault.makeHardLink(from: source, entry, to: target, name)
+                        return try self.found(stored, parent, target, name)
+                    }
+                }
+                if let found { return found }
+            }
+            throw .system(.noSuchFileOrDirectory)
+        }
+    }
+
+    /// Removes an entry that is not a directory.
+    func removeFile(_ parent: Inode, _ name: [UInt8]) throws(VaultError) {
+        try names.read { () throws(VaultError) in
+            try withDirectory(parent) { directory throws(VaultError) in
+                let entry = try vault.find(name, in: directory)
+                guard !entry.isDirectory else { throw .system(.isDirectory) }
+                let orphan = try orphanDescriptor(entry, directory)
+                do throws(VaultError) {
+                    try vault.removeFile(entry, in: directory)
+                } catch {
+                    if orphan >= 0 { disk.close(orphan) }
+                    throw error
+                }
+                noteRemoved(entry, parent, orphan)
+            }
+        }
+    }
+
+    /// Removes an empty directory.
+    func removeDirectory(_ parent: Inode, _ name: [UInt8]) throws(VaultError) {
+        try names.read { () throws(VaultError) in
+            try withDirectory(parent) { directory throws(VaultError) in
+                let entry = try vault.find(name, in: directory)
+                guard entry.isDirectory else { throw .system(.notDirectory) }
+                let orphan = try orphanDescriptor(entry, directory)
+                do throws(VaultError) {
+                    try vault.removeDirectory(entry, in: directory)
+                } catch {
+                    if orphan >= 0 { disk.close(orphan) }
+                    throw error
+                }
+                noteRemoved(entry, parent, orphan)
+            }
+        }
+    }
+
+    /// A descriptor that keeps an object reachable that is about to lose its last name, or -1 where none is needed.
+    func orphanDescriptor(_ entry: VaultEntry, _ directory: VaultDirectory) throws(VaultError) -> Int32 {
+        guard entry.isDirectory || entry.status.st_nlink == 1, table.known(entry.status) != nil else { return -1 }
+        do throws(Errno) {
+            return try disk.open(
+                at: directory.descriptor, entry.name.entry.cString, flags: DirectoryDescriptors.pathOnly | O_NOFOLLOW)
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    /// Puts a removal into the table.
+    func noteRemoved(_ entry: VaultEntry, _ parent: Inode, _ orphan: Int32) {
+        guard let inode = table.known(entry.status) else {
+            if orphan >= 0 { disk.close(orphan) }
+            return
+        }
+        if entry.isDirectory || entry.status.st_nlink == 1 {
+            table.unlink(inode, orphan: orphan)
+        } else {
+            table.remove(entry.name.entry, in: parent, from: inode)
+        }
+    }
+
+    // MARK: What all makers share
+
+    private func make(
+        _ parent: Inode, _ name: [UInt8], _ mode: mode_t, _ caller: Caller,
+        _ body: (VaultDirectory) throws(VaultError) -> EncodedName
+    ) throws(VaultError) -> Found {
+        try names.read { () throws(VaultError) in
+            try withDirectory(parent) { directory throws(VaultError) in
+                let stored = try masked(caller) { () throws(VaultError) in try body(directory) }
+                if givesAway {
+                    let object: Int32
+                    do throws(Errno) {
+                        object = try disk.open(
+                            at: directory.descriptor, stored.entry.cString,
+                            flags: DirectoryDescriptors.pathOnly | O_NOFOLLOW)
+                    } catch {
+                        throw .system(error)
+                    }
+                    defer { disk.close(object) }
+                    try giveAway(object, directory.descriptor, mode, caller)
+                }
+                return try found(stored, parent, directory, name)
+            }
+        }
+    }
+
+    private func found(
+        _ stored: EncodedName, _ parent: Inode, _ directory: VaultDirectory, _ name: [UInt8]
+    ) throws(VaultError) -> Found {
+        let status: stat
+        do throws(Errno) {
+            status = try disk.status(at: directory.descriptor, stored.entry.cString)
+        } catch {
+            throw .system(error)
+        }
+        return try reference(
+            status, parent, directory.descriptor, stored.entry, directory.identity.creating, name)
+    }
+
+    /// Runs `body` under the caller's umask, so that the backing file system combines it with default ACLs as it does for its own programs. The
+    /// thread's umask is its own.
+    private func masked<Result>(
+        _ caller: Caller, _ body: () throws(VaultError) -> Result
+    ) throws(VaultError) -> Result {
+        umask(caller.mask)
+        defer { umask(0) }
+        return try body()
+    }
+
+    /// Gives what a privileged driver made to whoever asked for it. A set-group-id directory has given its group already.
+    private func giveAway(
+        _ descriptor: Int32, _ parent: Int32, _ mode: mode_t, _ caller: Caller
+    ) throws(VaultError) {
+        guard givesAway, caller.user != 0 || caller.group != 0 else { return }
+        do throws(Errno) {
+            let keepsGroup = try disk.status(parent).st_mode & S_ISGID != 0
+            let made = try disk.status(descriptor).st_mode
+            try disk.setOwner(descriptor, user: caller.user, group: keepsGroup ? gid_t.max : caller.group)
+            // chown(2) takes these from a file; the caller asked for them.
+            if made & S_IFMT == S_IFREG && made & (S_ISUID | S_ISGID) != 0 {
+                try disk.setMode(descriptor, made & 0o7777)
+            }
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    private func undoCreate(_ stored: EncodedName, _ directory: VaultDirectory) throws(VaultError) {
+        do throws(Errno) {
+            try disk.remove(at: directory.descriptor, stored.entry.cString)
+            for companion in stored.companions { try disk.remove(at: directory.descriptor, companion.cString) }
+        } catch {
+            throw .system(error)
+        }
+    }
+}

@@ -1,0 +1,153 @@
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import SystemPackage
+import Synchronization
+
+/// An open file. Many handles share one inode's contents.
+final class FileHandle {
+    let inode: Inode
+    let contents: FileContents
+
+    init(inode: Inode, contents: FileContents) {
+        self.inode = inode
+        self.contents = contents
+    }
+}
+
+/// Opening and closing files.
+extension FileSystem {
+    /// A handle on an inode's contents. `emptying` cuts the file to nothing, whatever state it is in.
+    func openFile(
+        _ inode: Inode, forWriting: Bool, emptying: Bool, _ scratch: Scratch
+    ) throws(VaultError) -> FileHandle {
+        try names.read { () throws(VaultError) in
+            let contents = try openContents(inode, forWriting: forWriting, emptying: emptying, scratch)
+            if emptying {
+                do throws(VaultError) {
+                    try contents.resize(to: 0, scratch)
+                } catch {
+                    closeContents(inode, scratch)
+                    throw error
+                }
+            }
+            handles.add(1, ordering: .relaxed)
+            return FileHandle(inode: inode, contents: contents)
+        }
+    }
+
+    /// Gives a handle back.
+    func closeFile(_ handle: FileHandle, _ scratch: Scratch) {
+        closeContents(handle.inode, scratch)
+        handles.subtract(1, ordering: .relaxed)
+    }
+
+    /// An inode's contents, opened if they are not; one more user of them. The caller holds `names`.
+    func openContents(
+        _ inode: Inode, forWriting: Bool, emptying: Bool, _ scratch: Scratch
+    ) throws(VaultError) -> FileContents {
+        guard inode.kind == S_IFREG else { throw .system(inode.isDirectory ? .isDirectory : .invalidArgument) }
+        return try inode.opened.withLock { opened throws(VaultError) in
+            if let contents = opened.contents {
+                if forWriting && !contents.isWritable {
+                    try contents.makeWritable(try openBacking(inode, flags: O_RDWR))
+                }
+                opened.users += 1
+                return contents
+            }
+            let descriptor = try openBacking(inode, flags: forWriting || emptying ? O_RDWR : O_RDONLY)
+            let contents = try vault.contents(
+                of: descriptor, isWritable: forWriting || emptying, emptying: emptying, scratch)
+            opened.contents = contents
+            opened.users = 1
+            return contents
+        }
+    }
+
+    /// One user less; the last one takes back what permissions are left over.
+    func closeContents(_ inode: Inode, _ scratch: Scratch) {
+        let contents = openContents(of: inode)
+        if let contents { settle(inode, contents, scratch) }
+        inode.opened.withLock { opened in
+            opened.users -= 1
+            if opened.users == 0 { opened.contents = nil }
+        }
+    }
+
+    /// Takes permissions back; where that fails, a later write or check will.
+    func settle(_ inode: Inode, _ contents: FileContents, _ scratch: Scratch) {
+        do throws(VaultError) {
+            try contents.settle(scratch)
+        } catch {
+            _ = report(error, inode)
+        }
+    }
+
+    /// Does what the kernel's write-back leaves to the driver, for every open file.
+    func settleAll(_ scratch: Scratch) {
+        for inode in table.all() where inode.kind == S_IFREG {
+            if let contents = openContents(of: inode), contents.needsSettling { settle(inode, contents, scratch) }
+        }
+    }
+
+    /// A descriptor of the ciphertext file. The kernel has checked the caller's permission; where the file's own mode keeps its owner (the driver) out, the
+    /// mode is lifted for the moment of opening.
+    private func openBacking(_ inode: Inode, flags: Int32) throws(VaultError) -> Int32 {
+        let orphan = table.orphan(of: inode)
+        if orphan >= 0 { return try reopen(orphan, flags: flags) }
+        let descriptor = try withName(inode) { parent, stored, status throws(VaultError) in
+            do throws(Errno) {
+                return try disk.open(at: parent, stored.cString, flags: flags | O_NOFOLLOW)
+            } catch {
+                guard error == .permissionDenied, status.st_uid == geteuid() else { throw .system(error) }
+            }
+            let object: Int32
+            do throws(Errno) {
+                object = try disk.open(
+                    at: parent, stored.cString, flags: DirectoryDescriptors.pathOnly | O_NOFOLLOW)
+            } catch {
+                throw .system(error)
+            }
+            defer { disk.close(object) }
+            return try reopen(object, flags: flags)
+        }
+        guard let descriptor else { throw .system(.noSuchFileOrDirectory) }
+        return descriptor
+    }
+
+    private func reopen(_ object: Int32, flags: Int32) throws(VaultError) -> Int32 {
+        do throws(Errno) {
+            do throws(Errno) {
+                return try disk.reopen(object, flags: flags)
+            } catch {
+                guard error == .permissionDenied else { throw error }
+            }
+            let mode = try disk.status(object).st_mode & 0o7777
+            try disk.setMode(object, mode | 0o600)
+            let result: Result<Int32, Errno> = Result { () throws(Errno) in try disk.reopen(object, flags: flags) }
+            try disk.setMode(object, mode)
+            return try result.get()
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    /// Copies a range from one open file to another through plaintext; the bytes copied, fewer at the source's end.
+    func copy(
+        from source: FileHandle, at sourceOffset: Int, to target: FileHandle, at targetOffset: Int, count: Int,
+        _ worker: Worker
+    ) throws(VaultError) -> Int {
+        let chunk = 1 << 20
+        var done = 0
+        // The kernel asks again for the rest; one request must not keep a thread for minutes.
+        while done < min(count, 64 << 20) {
+            let got = try source.contents.read(
+                into: worker.reply, count: min(chunk, count - done), at: sourceOffset + done, worker.scratch)
+            if got == 0 { break }
+            try target.contents.write(worker.reply, count: got, at: targetOffset + done, worker.scratch)
+            done += got
+        }
+        return done
+    }
+}

@@ -1,0 +1,96 @@
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import SystemPackage
+import Synchronization
+
+/// An open directory.
+final class DirectoryHandle {
+    let inode: Inode
+    /// Held for a whole listing call: the stream is for one thread at a time.
+    let stream: Mutex<DirectoryStream>
+
+    init(inode: Inode, stream: sending DirectoryStream) {
+        self.inode = inode
+        self.stream = Mutex(stream)
+    }
+}
+
+/// Listing directories.
+extension FileSystem {
+    /// A handle for listing.
+    func openDirectory(_ inode: Inode) throws(VaultError) -> DirectoryHandle {
+        try names.read { () throws(VaultError) in
+            let descriptor = try descriptors.with(inode) { descriptor throws(VaultError) in
+                do throws(Errno) {
+                    return try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+                } catch {
+                    throw .system(error)
+                }
+            }
+            handles.add(1, ordering: .relaxed)
+            return DirectoryHandle(inode: inode, stream: DirectoryStream(vault: vault, descriptor: descriptor))
+        }
+    }
+
+    /// Gives a handle back.
+    func closeDirectory(_ handle: DirectoryHandle) {
+        handles.subtract(1, ordering: .relaxed)
+    }
+
+    /// Makes a directory's entries durable.
+    func syncDirectory(_ handle: DirectoryHandle) throws(VaultError) {
+        let descriptor = handle.stream.withLock { $0.descriptor }
+        do throws(Errno) {
+            try disk.sync(descriptor)
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    /// Hands entries from `position` on to `body` until it returns false: it had no room for that one, which will be asked for again.
+    ///
+    /// With `withAttributes` each entry is looked up and counted as if the kernel had asked; where `body` refuses one, that is taken back.
+    func list(
+        _ handle: DirectoryHandle, from position: Int, withAttributes: Bool, _ body: (ListedEntry, Found?) -> Bool
+    ) throws(VaultError) {
+        try names.read { () throws(VaultError) in
+            try handle.stream.withLock { stream throws(VaultError) in
+                let identity = try self.identity(of: handle.inode, stream.descriptor)
+                try stream.seek(to: position)
+                while let entry = try stream.next(identity) {
+                    if entry.isPlaceholder { tell(entry, in: handle.inode) }
+                    var found: Found?
+                    if withAttributes, let id = entry.id {
+                        found = try self.found(entry, id, handle.inode, stream.descriptor)
+                        // Gone since it was listed.
+                        if found == nil { continue }
+                    }
+                    if !body(entry, found) {
+                        if let found { forget(table.inode(found.nodeID), 1) }
+                        return
+                    }
+                }
+            }
+        }
+    }
+
+    private func found(
+        _ entry: ListedEntry, _ id: DirectoryID, _ parent: Inode, _ descriptor: Int32
+    ) throws(VaultError) -> Found? {
+        let status: stat
+        do throws(Errno) {
+            status = try disk.status(at: descriptor, entry.stored.cString)
+        } catch {
+            if error == .noSuchFileOrDirectory { return nil }
+            throw .system(error)
+        }
+        return try reference(status, parent, descriptor, entry.stored, id, entry.name)
+    }
+
+    private func tell(_ entry: ListedEntry, in directory: Inode) {
+        let (plain, stored) = paths(of: directory, entry.name)
+        log.unreadableName(plain: plain, stored: stored.isEmpty ? entry.stored.description : "\(stored)/\(entry.stored)")
+    }
+}

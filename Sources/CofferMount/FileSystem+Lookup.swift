@@ -1,0 +1,135 @@
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import SystemPackage
+
+/// Looking up and attributes.
+extension FileSystem {
+    /// What the kernel gets to know of an entry.
+    struct Found {
+        let nodeID: UInt64
+        let status: stat
+    }
+
+    /// The entry of a name, with one look-up counted; nil where there is none.
+    func lookUp(_ parent: Inode, _ name: [UInt8]) throws(VaultError) -> Found? {
+        try names.read { () throws(VaultError) in
+            try withDirectory(parent) { directory throws(VaultError) in
+                guard let entry = try vault.lookUp(name, in: directory) else {
+                    if name.starts(with: DirectoryStream.placeholderPrefix) { throw .system(.ioError) }
+                    return nil
+                }
+                return try reference(entry.status, parent, directory.descriptor, entry.name.entry, entry.id, name)
+            }
+        }
+    }
+
+    /// Counts a look-up of an entry that exists.
+    func reference(
+        _ status: stat, _ parent: Inode, _ parentDescriptor: Int32, _ stored: StoredName, _ id: DirectoryID,
+        _ name: [UInt8]
+    ) throws(VaultError) -> Found {
+        var shown = try vault.presented(status, at: parentDescriptor, stored)
+        let inode = table.reference(status, link: Link(parent: parent, stored: stored, name: name))
+        if inode.isDirectory {
+            let derived = id.child(name)
+            inode.derived.withLock { known in
+                // Moved behind our back: what was known of it was said of another place.
+                if let known, known != derived { inode.identity.withLock { $0 = nil } }
+                known = derived
+            }
+        } else if let contents = openContents(of: inode) {
+            shown.st_size = contents.size
+        }
+        return Found(nodeID: inode.nodeID, status: shown)
+    }
+
+    /// Takes look-ups back.
+    func forget(_ inode: Inode, _ count: UInt64) {
+        if table.forget(inode, count) {
+            descriptors.forget(inode)
+            Unmanaged.passUnretained(inode).release()
+        }
+    }
+
+    /// An inode's attributes.
+    func attributes(of inode: Inode) throws(VaultError) -> stat {
+        try names.read { () throws(VaultError) in try attributesLocked(inode) }
+    }
+
+    private func attributesLocked(_ inode: Inode) throws(VaultError) -> stat {
+        if inode === table.root || table.orphan(of: inode) >= 0 || openContents(of: inode) != nil {
+            return try withObject(inode) { descriptor throws(VaultError) in
+                var status: stat
+                do throws(Errno) {
+                    status = try disk.status(descriptor)
+                } catch {
+                    throw .system(error)
+                }
+                if let contents = openContents(of: inode) {
+                    status.st_size = contents.size
+                    status.st_blksize = BlockGeometry.plainCount
+                    return status
+                }
+                return try vault.presented(status, at: descriptor, StoredName(""))
+            }
+        }
+        let shown = try withName(inode) { parent, stored, status throws(VaultError) in
+            try vault.presented(status, at: parent, stored)
+        }
+        guard let shown else { throw .system(.staleNFSFileHandle) }
+        return shown
+    }
+
+    /// What a program wants changed; nil where it is to stay.
+    struct Change {
+        var mode: mode_t?
+        var user: uid_t?
+        var group: gid_t?
+        var size: Int?
+        var access: timespec?
+        var modification: timespec?
+    }
+
+    /// Changes attributes and tells all of them.
+    func change(_ inode: Inode, _ change: Change, _ scratch: Scratch) throws(VaultError) -> stat {
+        try names.read { () throws(VaultError) in
+            if let size = change.size {
+                let contents = try openContents(inode, forWriting: true, emptying: size == 0, scratch)
+                defer { closeContents(inode, scratch) }
+                try contents.resize(to: size, scratch)
+            }
+            try withObject(inode) { descriptor throws(VaultError) in
+                do throws(Errno) {
+                    if change.user != nil || change.group != nil {
+                        try disk.setOwner(
+                            descriptor, user: change.user ?? uid_t.max, group: change.group ?? gid_t.max)
+                    }
+                    if let mode = change.mode { try disk.setMode(descriptor, mode & 0o7777) }
+                    if change.access != nil || change.modification != nil {
+                        let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)
+                        try disk.setTimes(
+                            descriptor, access: change.access ?? omit, modification: change.modification ?? omit)
+                    }
+                } catch {
+                    throw .system(error)
+                }
+            }
+            return try attributesLocked(inode)
+        }
+    }
+
+    /// The target of a symbolic link.
+    func readLink(_ inode: Inode) throws(VaultError) -> [UInt8] {
+        try names.read { () throws(VaultError) in
+            let orphan = table.orphan(of: inode)
+            if orphan >= 0 { return try vault.readLink(StoredName(""), in: orphan) }
+            let target = try withName(inode) { parent, stored, _ throws(VaultError) in
+                try vault.readLink(stored, in: parent)
+            }
+            guard let target else { throw .system(.staleNFSFileHandle) }
+            return target
+        }
+    }
+}

@@ -1,0 +1,83 @@
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import SystemPackage
+
+/// Renaming.
+extension FileSystem {
+    /// Renames an entry, alone in the name space: ids and paths change under everything below a directory that moves.
+    func rename(
+        _ parent: Inode, _ name: [UInt8], to newParent: Inode, _ newName: [UInt8], mode: Disk.RenameMode
+    ) throws(VaultError) {
+        try names.write { () throws(VaultError) in
+            try withDirectory(parent) { source throws(VaultError) in
+                try withDirectory(newParent) { target throws(VaultError) in
+                    // In one directory both have the same descriptor, which is how the vault tells.
+                    try rename(parent, name, source, to: newParent, newName, target, mode)
+                }
+            }
+        }
+    }
+
+    private func rename(
+        _ parent: Inode, _ name: [UInt8], _ source: VaultDirectory, to newParent: Inode, _ newName: [UInt8],
+        _ target: VaultDirectory, _ mode: Disk.RenameMode
+    ) throws(VaultError) {
+        let old = try vault.find(name, in: source)
+        let replaced = try vault.lookUp(newName, in: target)
+        var orphan: Int32 = -1
+        if let replaced, mode == .replace { orphan = try orphanDescriptor(replaced, target) }
+        let outcome: Vault.RenameOutcome
+        do throws(VaultError) {
+            outcome = try vault.rename(name, in: source, to: newName, in: target, mode: mode)
+        } catch {
+            if orphan >= 0 { disk.close(orphan) }
+            forgetIdentities(parent, newParent, old, replaced)
+            throw error
+        }
+        if outcome.isNothing {
+            if orphan >= 0 { disk.close(orphan) }
+            return
+        }
+        if outcome.isSourceMarked { mark(parent) }
+        if outcome.isTargetMarked { mark(newParent) }
+        if let replaced, mode != .exchange { noteRemoved(replaced, newParent, orphan) }
+        move(
+            old, from: parent, old.name.entry, to: Link(parent: newParent, stored: outcome.newName.entry, name: newName),
+            outcome.moved)
+        if mode == .exchange, let replaced {
+            move(
+                replaced, from: newParent, outcome.newName.entry,
+                to: Link(parent: parent, stored: outcome.oldName.entry, name: name), outcome.exchanged)
+        }
+    }
+
+    private func move(
+        _ entry: VaultEntry, from parent: Inode, _ stored: StoredName, to link: Link, _ identity: DirectoryIdentity?
+    ) {
+        guard let inode = table.known(entry.status) else { return }
+        table.remove(stored, in: parent, from: inode)
+        table.add(link, to: inode)
+        if let identity {
+            inode.derived.withLock { $0 = identity.derived }
+            inode.identity.withLock { $0 = identity }
+        }
+    }
+
+    private func mark(_ directory: Inode) {
+        directory.identity.withLock { identity in
+            if let known = identity, !known.isMarked {
+                identity = DirectoryIdentity(derived: known.derived, pins: known.pins, isMarked: true)
+            }
+        }
+    }
+
+    /// After a rename that failed half-way, records on disk may say more than what is remembered: read them again.
+    private func forgetIdentities(_ parent: Inode, _ newParent: Inode, _ old: VaultEntry, _ replaced: VaultEntry?) {
+        var touched = [parent, newParent]
+        if let inode = table.known(old.status) { touched.append(inode) }
+        if let replaced, let inode = table.known(replaced.status) { touched.append(inode) }
+        for inode in touched where inode.isDirectory { inode.identity.withLock { $0 = nil } }
+    }
+}

@@ -1,0 +1,145 @@
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import SystemPackage
+import Synchronization
+
+/// A mounted vault: inodes and handles over ``Vault``. The requests are in extensions by concern; they speak in inodes and bytes, and know libfuse only by
+/// its structs.
+///
+/// Locks, in the order they are taken: `names` (shared by all that look at or change entries, exclusive for renames), an inode's `opened`, a file's block
+/// ranges, then the leaf locks of the table, the descriptors and an inode's identity.
+final class FileSystem: @unchecked Sendable {
+    let vault: Vault
+    let disk: Disk
+    let table: InodeTable
+    let descriptors: DirectoryDescriptors
+    let log: MountLog
+    let names = ReadersWriterLock()
+    /// New objects are given to the caller, which takes a privileged driver.
+    let givesAway: Bool
+    /// Whether the kernel may keep what it has read of a file from one open to the next.
+    let keepsCache: Bool
+    /// Seconds that the kernel may believe names and attributes.
+    let timeout: Double
+    /// Requests so far: tells whether anybody is there.
+    let requests = Atomic<Int>(0)
+    /// Open files and directories.
+    let handles = Atomic<Int>(0)
+
+    init(vault: Vault, log: MountLog, descriptorLimit: Int, isExclusive: Bool) throws(VaultError) {
+        self.vault = vault
+        disk = vault.disk
+        self.log = log
+        keepsCache = isExclusive
+        timeout = isExclusive ? 60 : 1
+        givesAway = geteuid() == 0
+        let status: stat
+        do throws(Errno) {
+            status = try disk.status(vault.rootDescriptor)
+        } catch {
+            throw .system(error)
+        }
+        table = InodeTable(disk: disk, rootStatus: status)
+        descriptors = DirectoryDescriptors(
+            disk: disk, table: table, rootDescriptor: vault.rootDescriptor, limit: descriptorLimit)
+        table.root.derived.withLock { $0 = vault.rootID }
+    }
+
+    // MARK: Reaching backing objects. The caller holds `names`.
+
+    /// What a directory answers to, read from disk the first time.
+    func identity(of directory: Inode, _ descriptor: Int32) throws(VaultError) -> DirectoryIdentity {
+        if let known = directory.identity.withLock({ $0 }) { return known }
+        guard let derived = directory.derived.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
+        let identity = try vault.identity(of: descriptor, derived: derived)
+        directory.identity.withLock { $0 = identity }
+        return identity
+    }
+
+    /// Lends an open directory.
+    func withDirectory<Result>(
+        _ directory: Inode, _ body: (VaultDirectory) throws(VaultError) -> Result
+    ) throws(VaultError) -> Result {
+        try descriptors.with(directory) { descriptor throws(VaultError) in
+            try body(
+                VaultDirectory(descriptor: descriptor, identity: try identity(of: directory, descriptor)))
+        }
+    }
+
+    /// Lends a parent's descriptor and the stored name by which an inode is there, checked to be still the same object.
+    func withName<Result>(
+        _ inode: Inode, _ body: (Int32, StoredName, stat) throws(VaultError) -> Result
+    ) throws(VaultError) -> Result? {
+        for link in table.links(of: inode) {
+            let parent = try descriptors.acquire(link.parent)
+            defer { descriptors.release(link.parent) }
+            let status: stat
+            do throws(Errno) {
+                status = try disk.status(at: parent, link.stored.cString)
+            } catch {
+                if error == .noSuchFileOrDirectory { continue }
+                throw .system(error)
+            }
+            if status.st_ino == inode.number && status.st_dev == inode.device {
+                return try body(parent, link.stored, status)
+            }
+        }
+        return nil
+    }
+
+    /// Lends a descriptor of whatever an inode is, good for attributes but not always for contents.
+    func withObject<Result>(
+        _ inode: Inode, _ body: (Int32) throws(VaultError) -> Result
+    ) throws(VaultError) -> Result {
+        if inode.isDirectory { return try descriptors.with(inode, body) }
+        if let contents = openContents(of: inode) { return try body(contents.descriptor) }
+        let orphan = table.orphan(of: inode)
+        if orphan >= 0 { return try body(orphan) }
+        let result = try withName(inode) { parent, stored, _ throws(VaultError) in
+            let descriptor: Int32
+            do throws(Errno) {
+                descriptor = try disk.open(
+                    at: parent, stored.cString, flags: DirectoryDescriptors.pathOnly | O_NOFOLLOW)
+            } catch {
+                throw .system(error)
+            }
+            defer { disk.close(descriptor) }
+            return try body(descriptor)
+        }
+        guard let result else { throw .system(.staleNFSFileHandle) }
+        return result
+    }
+
+    /// The contents of a file that is open now.
+    func openContents(of inode: Inode) -> FileContents? {
+        inode.opened.withLock { $0.contents }
+    }
+
+    // MARK: Messages
+
+    /// Turns an error into what the kernel gets, and tells a person of damage.
+    func report(_ error: VaultError, _ inode: Inode, name: [UInt8]? = nil) -> Int32 {
+        if case .damaged(let damage) = error {
+            let (plain, stored) = paths(of: inode, name)
+            log.damage(damage, plain: plain, stored: stored)
+        }
+        return error.errno.rawValue
+    }
+
+    /// An inode's plaintext path from the root of the mount, and its stored path from the root of the vault.
+    func paths(of inode: Inode, _ name: [UInt8]? = nil) -> (plain: String, stored: String) {
+        var plain: [String] = []
+        var stored: [String] = []
+        if let name { plain.append(String(decoding: name, as: UTF8.self)) }
+        var current = inode
+        while current !== table.root, let link = table.links(of: current).first {
+            plain.append(String(decoding: link.name, as: UTF8.self))
+            stored.append(link.stored.description)
+            current = link.parent
+        }
+        if current !== table.root { plain.append("(removed)") }
+        return (plain.reversed().joined(separator: "/"), stored.reversed().joined(separator: "/"))
+    }
+}

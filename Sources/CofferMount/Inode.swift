@@ -1,0 +1,59 @@
+import CofferFormat
+import CofferVault
+import Glibc
+import Synchronization
+
+/// One name by which an inode is reached.
+struct Link {
+    let parent: Inode
+    /// The stored name in the parent.
+    let stored: StoredName
+    /// The plaintext name, for messages and for the ids of directories.
+    let name: [UInt8]
+}
+
+/// What the kernel knows by a node id: one backing object, however many names and handles it has.
+final class Inode: @unchecked Sendable {
+    /// The open contents of a regular file, shared by all handles.
+    struct Opened {
+        var contents: FileContents?
+        /// Handles, and calls that need the contents for a moment.
+        var users = 0
+    }
+
+    let device: dev_t
+    let number: ino_t
+    /// `S_IFMT` bits.
+    let kind: mode_t
+
+    // Guarded by the table's lock.
+    var lookups: UInt64 = 0
+    var links: [Link] = []
+    /// Its last name is gone; it lives on for handles and for the kernel.
+    var isUnlinked = false
+    /// An `O_PATH` descriptor that takes the place of the names once there are none; -1 before.
+    var orphan: Int32 = -1
+
+    // Guarded by the directory descriptors' lock.
+    var descriptor: Int32 = -1
+    var descriptorUsers = 0
+    var wasUsed = false
+
+    /// What a directory answers to; nil until it is asked for the first time. Changes only by renames, which have the name space to themselves.
+    let identity = Mutex<DirectoryIdentity?>(nil)
+    /// The id that a directory's place derives. Guarded like `identity`.
+    let derived = Mutex<DirectoryID?>(nil)
+    /// Held while contents are opened, so that one inode never has two.
+    let opened = Mutex(Opened())
+
+    init(device: dev_t, number: ino_t, kind: mode_t) {
+        self.device = device
+        self.number = number
+        self.kind = kind
+    }
+
+    var isDirectory: Bool { kind == S_IFDIR }
+
+    /// The number that the kernel knows the inode by.
+    var nodeID: UInt64 { UInt64(UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())) }
+}

@@ -1,0 +1,124 @@
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import Synchronization
+
+/// Every inode that the kernel remembers, by backing object.
+///
+/// The lock guards the dictionary and each inode's lookup count, names and orphan descriptor. It is a leaf but for none: nothing else is taken under it,
+/// and no system call but close(2) is made.
+final class InodeTable: @unchecked Sendable {
+    private struct Key: Hashable {
+        let device: dev_t
+        let number: ino_t
+    }
+
+    private let disk: Disk
+    private let inodes = Mutex<[Key: Inode]>([:])
+    let root: Inode
+
+    init(disk: Disk, rootStatus: stat) {
+        self.disk = disk
+        root = Inode(device: rootStatus.st_dev, number: rootStatus.st_ino, kind: S_IFDIR)
+        root.lookups = 1
+        let key = Key(device: rootStatus.st_dev, number: rootStatus.st_ino)
+        let root = self.root
+        inodes.withLock { $0[key] = root }
+    }
+
+    /// The inode for a node id.
+    @inline(__always)
+    func inode(_ nodeID: UInt64) -> Inode {
+        if nodeID == 1 { return root }
+        guard let pointer = UnsafeRawPointer(bitPattern: UInt(nodeID)) else { return root }
+        return Unmanaged<Inode>.fromOpaque(pointer).takeUnretainedValue()
+    }
+
+    /// The inode of a backing object, made if there is none, with one more look-up counted and this name among its names.
+    func reference(_ status: stat, link: Link?) -> Inode {
+        let key = Key(device: status.st_dev, number: status.st_ino)
+        return inodes.withLock { inodes in
+            let inode: Inode
+            if let known = inodes[key], known.kind == status.st_mode & S_IFMT {
+                inode = known
+            } else {
+                // Another kind under the same number: the object was exchanged underneath, and the old one is gone.
+                inodes[key]?.isUnlinked = true
+                inode = Inode(device: status.st_dev, number: status.st_ino, kind: status.st_mode & S_IFMT)
+                inodes[key] = inode
+            }
+            if inode.lookups == 0 { _ = Unmanaged.passRetained(inode) }
+            inode.lookups += 1
+            if let link { Self.add(link, to: inode, onlyName: status.st_nlink == 1 || inode.isDirectory) }
+            return inode
+        }
+    }
+
+    /// The inode of a backing object, if the kernel knows it.
+    func known(_ status: stat) -> Inode? {
+        inodes.withLock { $0[Key(device: status.st_dev, number: status.st_ino)] }
+    }
+
+    /// Takes back `count` look-ups; true where the kernel has forgotten the inode, which is gone from the table then.
+    func forget(_ inode: Inode, _ count: UInt64) -> Bool {
+        guard inode !== root else { return false }
+        let (isGone, orphan) = inodes.withLock { inodes -> (Bool, Int32) in
+            inode.lookups -= min(count, inode.lookups)
+            guard inode.lookups == 0 else { return (false, -1) }
+            let key = Key(device: inode.device, number: inode.number)
+            if inodes[key] === inode { inodes[key] = nil }
+            let orphan = inode.orphan
+            inode.orphan = -1
+            return (true, orphan)
+        }
+        if orphan >= 0 { disk.close(orphan) }
+        return isGone
+    }
+
+    /// The inode's names now.
+    func links(of inode: Inode) -> [Link] {
+        inodes.withLock { _ in inode.links }
+    }
+
+    /// The descriptor that stands for an inode without names, or -1.
+    func orphan(of inode: Inode) -> Int32 {
+        inodes.withLock { _ in inode.orphan }
+    }
+
+    /// Another name.
+    func add(_ link: Link, to inode: Inode) {
+        inodes.withLock { _ in Self.add(link, to: inode, onlyName: false) }
+    }
+
+    /// A name less.
+    func remove(_ stored: StoredName, in parent: Inode, from inode: Inode) {
+        inodes.withLock { _ in inode.links.removeAll { $0.parent === parent && $0.stored == stored } }
+    }
+
+    /// The last name is gone. `orphan`, where it is not -1, keeps the object reachable; owned by the table from here on.
+    func unlink(_ inode: Inode, orphan: Int32) {
+        let surplus = inodes.withLock { inodes -> Int32 in
+            inode.isUnlinked = true
+            inode.links = []
+            // The backing may give the number to a new object at once.
+            let key = Key(device: inode.device, number: inode.number)
+            if inodes[key] === inode { inodes[key] = nil }
+            if inode.lookups == 0 || inode.orphan >= 0 { return orphan }
+            inode.orphan = orphan
+            return -1
+        }
+        if surplus >= 0 { disk.close(surplus) }
+    }
+
+    /// Every inode with open contents, for those who look after them.
+    func all() -> [Inode] {
+        inodes.withLock { Array($0.values) }
+    }
+
+    private static func add(_ link: Link, to inode: Inode, onlyName: Bool) {
+        if inode.links.contains(where: { $0.parent === link.parent && $0.stored == link.stored }) { return }
+        if onlyName { inode.links.removeAll() }
+        inode.links.append(link)
+    }
+}

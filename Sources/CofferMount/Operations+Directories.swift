@@ -1,0 +1,91 @@
+import CFuse
+import CofferVault
+import Glibc
+
+/// Directories.
+extension Operations {
+    static func addDirectories(_ operations: inout fuse_lowlevel_ops) {
+        operations.opendir = { request, node, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            let inode = fileSystem.table.inode(node)
+            FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
+                let handle = Unmanaged.passRetained(try fileSystem.openDirectory(inode))
+                info?.pointee.fh = UInt64(UInt(bitPattern: handle.toOpaque()))
+                if fuse_reply_open(request, info) != 0 {
+                    fileSystem.closeDirectory(handle.takeRetainedValue())
+                }
+            }
+        }
+        operations.releasedir = { request, _, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            if let handle = FuseRequest.directory(info) { fileSystem.closeDirectory(handle.takeRetainedValue()) }
+            FuseRequest.reply(request, error: 0)
+        }
+        operations.fsyncdir = { request, _, _, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let handle = FuseRequest.directory(info)?.takeUnretainedValue() else {
+                return FuseRequest.reply(request, error: EBADF)
+            }
+            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                try fileSystem.syncDirectory(handle)
+                FuseRequest.reply(request, error: 0)
+            }
+        }
+        operations.readdir = { request, _, room, offset, info in
+            Operations.list(request, room, offset, info, withAttributes: false)
+        }
+        operations.readdirplus = { request, _, room, offset, info in
+            Operations.list(request, room, offset, info, withAttributes: true)
+        }
+    }
+
+    private static func list(
+        _ request: fuse_req_t?, _ room: Int, _ offset: Int, _ info: UnsafeMutablePointer<fuse_file_info>?,
+        withAttributes: Bool
+    ) {
+        let fileSystem = FuseRequest.fileSystem(request)
+        guard let handle = FuseRequest.directory(info)?.takeUnretainedValue() else {
+            return FuseRequest.reply(request, error: EBADF)
+        }
+        FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+            let reply = Worker.current.reply
+            let room = min(room, Worker.replyCount)
+            var used = 0
+            try fileSystem.list(handle, from: offset, withAttributes: withAttributes) { entry, found in
+                let left = room - used
+                let target = (reply + used).assumingMemoryBound(to: CChar.self)
+                let needed = Self.withCString(entry.name) { name in
+                    if withAttributes {
+                        var parameters = FuseRequest.entry(found, fileSystem)
+                        if found == nil { parameters.attr = Self.status(of: entry) }
+                        return fuse_add_direntry_plus(request, target, left, name, &parameters, entry.nextPosition)
+                    }
+                    var status = Self.status(of: entry)
+                    return fuse_add_direntry(request, target, left, name, &status, entry.nextPosition)
+                }
+                guard needed <= left else { return false }
+                used += needed
+                return true
+            }
+            _ = coffer_reply_bytes(request, reply, used)
+        }
+    }
+
+    /// Lends a name with its closing NUL.
+    private static func withCString(_ name: [UInt8], _ body: (UnsafePointer<CChar>) -> Int) -> Int {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: name.count + 1) { buffer in
+            for (index, byte) in name.enumerated() { buffer.initializeElement(at: index, to: CChar(bitPattern: byte)) }
+            buffer.initializeElement(at: name.count, to: 0)
+            guard let base = buffer.baseAddress else { return 0 }
+            return body(UnsafePointer(base))
+        }
+    }
+
+    /// What a listing without attributes says of an entry: its number and its type.
+    private static func status(of entry: ListedEntry) -> stat {
+        var status = stat()
+        status.st_ino = UInt(entry.inode)
+        status.st_mode = mode_t(entry.type) << 12
+        return status
+    }
+}

@@ -1,0 +1,153 @@
+import CFuse
+import CofferVault
+import Glibc
+
+/// Files: the hot path is `read` and `write`, which neither allocate nor count references.
+extension Operations {
+    static func addFiles(_ operations: inout fuse_lowlevel_ops) {
+        operations.create = { request, parent, name, mode, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            let directory = fileSystem.table.inode(parent)
+            let name = FuseRequest.bytes(name)
+            FuseRequest.run(request, fileSystem, directory, name: name) { () throws(VaultError) in
+                let scratch = Worker.current.scratch
+                let (found, handle) = try fileSystem.create(
+                    directory, name, mode: mode & 0o7777, FuseRequest.caller(request), scratch)
+                Operations.keep(handle, in: info, fileSystem)
+                var entry = FuseRequest.entry(found, fileSystem)
+                if fuse_reply_create(request, &entry, info) != 0 {
+                    Operations.drop(info, fileSystem)
+                    fileSystem.forget(fileSystem.table.inode(found.nodeID), 1)
+                }
+            }
+        }
+        operations.open = { request, node, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            let inode = fileSystem.table.inode(node)
+            FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
+                let flags = info?.pointee.flags ?? 0
+                // Write-back reads what surrounds a write through the same handle, so write-only is not enough.
+                let handle = try fileSystem.openFile(
+                    inode, forWriting: flags & O_ACCMODE != O_RDONLY, emptying: flags & O_TRUNC != 0,
+                    Worker.current.scratch)
+                Operations.keep(handle, in: info, fileSystem)
+                if fuse_reply_open(request, info) != 0 { Operations.drop(info, fileSystem) }
+            }
+        }
+        operations.release = { request, _, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            Operations.drop(info, fileSystem)
+            FuseRequest.reply(request, error: 0)
+        }
+        operations.read = { request, _, count, offset, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let handle = FuseRequest.file(info) else { return FuseRequest.reply(request, error: EBADF) }
+            handle._withUnsafeGuaranteedRef { handle in
+                FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                    let worker = Worker.current
+                    let got = try handle.contents.read(
+                        into: worker.reply, count: min(count, 1 << 20), at: offset, worker.scratch)
+                    _ = coffer_reply_bytes(request, worker.reply, got)
+                }
+            }
+        }
+        operations.write = { request, _, data, count, offset, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let handle = FuseRequest.file(info), let data else {
+                return FuseRequest.reply(request, error: EBADF)
+            }
+            handle._withUnsafeGuaranteedRef { handle in
+                FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                    try handle.contents.write(data, count: count, at: offset, Worker.current.scratch)
+                    fuse_reply_write(request, count)
+                }
+            }
+        }
+        operations.flush = { request, _, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let handle = FuseRequest.file(info)?.takeUnretainedValue() else {
+                return FuseRequest.reply(request, error: EBADF)
+            }
+            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                try handle.contents.settle(Worker.current.scratch)
+                FuseRequest.reply(request, error: 0)
+            }
+        }
+        operations.fsync = { request, _, dataOnly, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let handle = FuseRequest.file(info)?.takeUnretainedValue() else {
+                return FuseRequest.reply(request, error: EBADF)
+            }
+            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                try handle.contents.sync(dataOnly: dataOnly != 0, Worker.current.scratch)
+                FuseRequest.reply(request, error: 0)
+            }
+        }
+        addRanges(&operations)
+    }
+
+    /// Ranges of files: space, holes and copies.
+    private static func addRanges(_ operations: inout fuse_lowlevel_ops) {
+        operations.fallocate = { request, _, mode, offset, length, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let handle = FuseRequest.file(info)?.takeUnretainedValue() else {
+                return FuseRequest.reply(request, error: EBADF)
+            }
+            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                let contents = handle.contents
+                let scratch = Worker.current.scratch
+                // FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16
+                switch mode {
+                case 0, 1: try contents.reserve(offset: offset, count: length, keepSize: mode == 1, scratch)
+                case 3: try contents.punch(offset: offset, count: length, scratch)
+                case 16, 17: try contents.zero(offset: offset, count: length, keepSize: mode == 17, scratch)
+                default: throw .system(.notSupported)
+                }
+                FuseRequest.reply(request, error: 0)
+            }
+        }
+        operations.lseek = { request, _, offset, whence, info in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let handle = FuseRequest.file(info)?.takeUnretainedValue() else {
+                return FuseRequest.reply(request, error: EBADF)
+            }
+            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                let scratch = Worker.current.scratch
+                let result: Int?
+                switch whence {
+                case 3: result = try handle.contents.nextData(from: offset, scratch)
+                case 4: result = try handle.contents.nextHole(from: offset, scratch)
+                default: throw .system(.invalidArgument)
+                }
+                guard let result else { throw .system(.noSuchAddressOrDevice) }
+                fuse_reply_lseek(request, result)
+            }
+        }
+        operations.copy_file_range = { request, _, from, source, _, to, target, count, _ in
+            let fileSystem = FuseRequest.fileSystem(request)
+            guard let source = FuseRequest.file(source)?.takeUnretainedValue(),
+                let target = FuseRequest.file(target)?.takeUnretainedValue()
+            else { return FuseRequest.reply(request, error: EBADF) }
+            FuseRequest.run(request, fileSystem, source.inode) { () throws(VaultError) in
+                let copied = try fileSystem.copy(
+                    from: source, at: from, to: target, at: to, count: count, Worker.current)
+                fuse_reply_write(request, copied)
+            }
+        }
+    }
+
+    /// Puts a handle where libfuse brings it back from.
+    private static func keep(
+        _ handle: FileHandle, in info: UnsafeMutablePointer<fuse_file_info>?, _ fileSystem: FileSystem
+    ) {
+        guard let info else { return }
+        info.pointee.fh = UInt64(UInt(bitPattern: Unmanaged.passRetained(handle).toOpaque()))
+        if fileSystem.keepsCache { coffer_fi_keep_cache(info) }
+    }
+
+    /// Ends a handle.
+    private static func drop(_ info: UnsafeMutablePointer<fuse_file_info>?, _ fileSystem: FileSystem) {
+        guard let handle = FuseRequest.file(info) else { return }
+        fileSystem.closeFile(handle.takeRetainedValue(), Worker.current.scratch)
+    }
+}

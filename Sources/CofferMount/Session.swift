@@ -1,0 +1,164 @@
+import CFuse
+import CLinux
+import CofferCrypto
+import CofferVault
+import Glibc
+import Logging
+import Synchronization
+
+/// A libfuse session over a vault, with its own threads.
+public final class Session: @unchecked Sendable {
+    private let fileSystem: FileSystem
+    private let options: MountOptions
+    private let log: MountLog
+    private let session: OpaquePointer
+    private let operations: UnsafeMutablePointer<fuse_lowlevel_ops>
+    /// Told once, when the kernel has agreed on the connection.
+    private let onReady = Mutex<(@Sendable () -> Void)?>(nil)
+    private let isEnding = Atomic<Bool>(false)
+
+    // The session whose INIT is being answered: libfuse gives that callback nothing but the user data, and one process mounts once.
+    private static let starting = Mutex<Session?>(nil)
+
+    /// Mounts. From here on the mount exists, and answers once `run` is called. libfuse says on standard error why the kernel refuses.
+    public init(vault: Vault, options: MountOptions, logger: Logger, descriptorLimit: Int) throws(MountError) {
+        log = MountLog(logger)
+        self.options = options
+        do throws(VaultError) {
+            // Most descriptors are for open files; what directories get is plenty for a walk.
+            fileSystem = try FileSystem(
+                vault: vault, log: log, descriptorLimit: max(16, min(512, descriptorLimit / 4)),
+                isExclusive: !options.isReadOnly)
+        } catch {
+            throw .vault("\(error)")
+        }
+        operations = .allocate(capacity: 1)
+        operations.initialize(to: Operations.table())
+        let words: [String] = ["coffer", "-o", options.fuseText]
+        var arguments = words.map { strdup($0) }
+        defer { for argument in arguments { free(argument) } }
+        let userData = Unmanaged.passUnretained(fileSystem).toOpaque()
+        let table = operations
+        let made = arguments.withUnsafeMutableBufferPointer { buffer in
+            var list = fuse_args(argc: Int32(buffer.count), argv: buffer.baseAddress, allocated: 0)
+            let session = fuse_session_new(&list, table, MemoryLayout<fuse_lowlevel_ops>.size, userData)
+            fuse_opt_free_args(&list)
+            return session
+        }
+        guard let made else {
+            operations.deallocate()
+            throw .options
+        }
+        session = made
+        guard fuse_session_mount(session, options.mountpoint) == 0 else { throw .refused }
+    }
+
+    deinit {
+        fuse_session_destroy(session)
+        operations.deallocate()
+    }
+
+    /// Serves requests until the mount is gone. `ready` is called once the mount answers. SIGTERM, SIGINT and SIGHUP unmount.
+    ///
+    /// To be called once, by the process's only thread: the signals are blocked in all threads, and one waits for them.
+    public func run(ready: @escaping @Sendable () -> Void) throws(MountError) {
+        onReady.withLock { $0 = ready }
+        Self.starting.withLock { $0 = self }
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&signals, signal) }
+        pthread_sigmask(SIG_BLOCK, &signals, nil)
+        signal(SIGPIPE, SIG_IGN)
+
+        var threads: [ServiceThread] = []
+        for _ in 0..<options.threadCount {
+            threads.append(try ServiceThread { [self] in serve() })
+        }
+        let maintenance = Maintenance(fileSystem: fileSystem, idleSeconds: options.idleSeconds) { [self] in
+            _ = Unmounting.detach(options.mountpoint, lazily: false)
+        }
+        let keeper = try ServiceThread { maintenance.run() }
+        let awaited = signals
+        let signalThread = try ServiceThread { [self] in waitForSignals(awaited) }
+        for thread in threads { thread.join() }
+        isEnding.store(true, ordering: .releasing)
+        maintenance.stop()
+        keeper.join()
+        pthread_kill(signalThread.id, SIGUSR1)
+        signalThread.join()
+        finish()
+    }
+
+    /// What the kernel may no longer ask for.
+    private func finish() {
+        do throws(CryptoError) {
+            fileSystem.settleAll(try Scratch())
+        } catch {
+            log.warning("no memory to finish; the next mount will")
+        }
+        fuse_session_unmount(session)
+    }
+
+    private func serve() {
+        let worker: Worker
+        do throws(CryptoError) {
+            worker = try Worker()
+        } catch {
+            log.warning("no memory for a thread")
+            return
+        }
+        worker.adopt()
+        defer { withExtendedLifetime(worker) {} }
+        var buffer = fuse_buf()
+        while fuse_session_exited(session) == 0 {
+            let got = fuse_session_receive_buf(session, &buffer)
+            if got == -EINTR { continue }
+            if got <= 0 { break }
+            fuse_session_process_buf(session, &buffer)
+        }
+        free(buffer.mem)
+        // One thread saw the end of the connection; the others will at their next read.
+        fuse_session_exit(session)
+    }
+
+    private func waitForSignals(_ signals: sigset_t) {
+        var signals = signals
+        while true {
+            var signal: Int32 = 0
+            guard sigwait(&signals, &signal) == 0 else { return }
+            if signal == SIGUSR1 || isEnding.load(ordering: .acquiring) { return }
+            log.notice("signal \(signal): unmounting \(options.mountpoint)")
+            if !Unmounting.detach(options.mountpoint, lazily: false) {
+                // Programs still have files open: everything they wrote goes to the vault now, and the mount ends with the last of them.
+                Unmounting.flush(options.mountpoint)
+                log.warning("\(options.mountpoint) is busy: detached, ends when the last program closes its files")
+                _ = Unmounting.detach(options.mountpoint, lazily: true)
+            }
+        }
+    }
+
+    /// Settles with the kernel what both can do.
+    static func negotiate(_ connection: UnsafeMutablePointer<fuse_conn_info>?) {
+        guard let connection, let session = starting.withLock({ $0 }) else { return }
+        let wanted: [Int32] = [
+            FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_POSIX_ACL, FUSE_CAP_DONT_MASK, FUSE_CAP_PARALLEL_DIROPS,
+            FUSE_CAP_CACHE_SYMLINKS, FUSE_CAP_ATOMIC_O_TRUNC, FUSE_CAP_ASYNC_DIO,
+        ]
+        for capability in wanted where session.fileSystem.keepsCache || capability != FUSE_CAP_WRITEBACK_CACHE {
+            if connection.pointee.capable & UInt32(capability) != 0 { connection.pointee.want |= UInt32(capability) }
+        }
+        if session.fileSystem.keepsCache {
+            // Nobody else writes, so what the kernel holds stays true.
+            connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
+        }
+        connection.pointee.time_gran = 1
+        connection.pointee.max_background = 64
+        connection.pointee.congestion_threshold = 48
+        let ready = session.onReady.withLock { ready in
+            defer { ready = nil }
+            return ready
+        }
+        starting.withLock { $0 = nil }
+        ready?()
+    }
+}

@@ -1,0 +1,43 @@
+import CLinux
+import CofferCrypto
+import CofferVault
+import Glibc
+
+/// What one serving thread owns: room for block work and for replies. Reached from the C callbacks by the thread itself.
+final class Worker {
+    /// Bytes that the largest reply may have: a 1 MiB read, or a directory listing.
+    static let replyCount = 1 << 20 + 1 << 16
+
+    let scratch: Scratch
+    let reply: UnsafeMutableRawPointer
+
+    private static let key: pthread_key_t = {
+        var key = pthread_key_t()
+        pthread_key_create(&key, nil)
+        return key
+    }()
+
+    init() throws(CryptoError) {
+        scratch = try Scratch()
+        reply = .allocate(byteCount: Self.replyCount, alignment: 4096)
+    }
+
+    deinit {
+        wipe(reply, count: Self.replyCount)
+        reply.deallocate()
+    }
+
+    /// Makes this the calling thread's worker, for as long as the caller keeps it. The thread gets its own umask, so that files are made with
+    /// their caller's.
+    func adopt() {
+        pthread_setspecific(Self.key, Unmanaged.passUnretained(self).toOpaque())
+        _ = coffer_unshare_fs()
+    }
+
+    /// The calling thread's worker.
+    @inline(__always)
+    static var current: Worker {
+        guard let pointer = pthread_getspecific(key) else { preconditionFailure("a request on a foreign thread") }
+        return Unmanaged<Worker>.fromOpaque(pointer).takeUnretainedValue()
+    }
+}

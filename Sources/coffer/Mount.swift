@@ -1,0 +1,178 @@
+import ArgumentParser
+import CLinux
+import CofferDisk
+import CofferKeys
+import CofferMount
+import CofferVault
+import Glibc
+import Logging
+import SystemPackage
+
+/// `coffer mount`.
+struct Mount: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show a vault's contents in a directory.",
+        discussion: """
+            Returns when the mount answers; the work goes on in the background until 'coffer unmount', or a SIGTERM to the process, ends \
+            it. What programs write is in the vault at the latest when the mount has ended; 'sync FILE' and fsync(2) put it there \
+            earlier.
+
+            A vault is mounted for writing once at a time. Set-user-id programs and device nodes in the mount have no effect unless \
+            asked for with -o suid and -o dev.
+
+            Mount options (-o):
+              ro, allow_other, idle=DURATION, log_file=FILE
+              passphrase_file=FILE, passphrase_command=CMD
+              suid, dev, noexec, noatime, nodiratime, sync, dirsync
+
+            In /etc/fstab, with the program linked as /sbin/mount.fuse.coffer:
+              /backup/photos /home/ada/Photos fuse.coffer noauto,passphrase_file=/root/photos.key 0 0
+
+            Examples:
+              coffer mount photos ~/Photos
+              coffer mount --read-only --passphrase-file key photos /mnt
+              coffer mount --idle 30m photos ~/Photos
+            """)
+
+    @Argument(help: "The vault's directory.")
+    var vault: String
+
+    @Argument(help: "An empty directory.")
+    var mountpoint: String
+
+    @Flag(name: .shortAndLong, help: "Stay in the foreground, with the log on standard error.")
+    var foreground = false
+
+    @Flag(help: "Let nothing be changed.")
+    var readOnly = false
+
+    @Flag(help: "Let other users in, as far as modes and ACLs do.")
+    var allowOther = false
+
+    @Option(help: ArgumentHelp("Unmount after DURATION (90, 90s, 15m, 8h) without use.", valueName: "duration"))
+    var idle: String?
+
+    @Option(help: ArgumentHelp("Write the log to FILE; else it goes to the system's log.", valueName: "file"))
+    var logFile: String?
+
+    @Option(name: .customShort("o"), help: ArgumentHelp("Mount options, separated by commas.", valueName: "options"))
+    var options: [String] = []
+
+    @OptionGroup var unlock: UnlockOptions
+
+    func run() throws {
+        var flags = try MountFlags(options.joined(separator: ","))
+        flags.isReadOnly = flags.isReadOnly || readOnly
+        flags.allowsOthers = flags.allowsOthers || allowOther
+        let idleSeconds = try (idle ?? flags.idle).map { text throws(CommandError) in try Self.seconds(text) }
+        let place = try Mountpoint(mountpoint, vault: vault)
+        try Self.checkFUSE()
+        var unlocking = unlock
+        unlocking.passphrase.passphraseFile = unlock.passphrase.passphraseFile ?? flags.passphraseFile
+        unlocking.passphrase.passphraseCommand = unlock.passphrase.passphraseCommand ?? flags.passphraseCommand
+        let log = try Self.logTarget(logFile ?? flags.logFile, foreground: foreground)
+
+        // Before anything starts a thread. The child asks for the passphrase, so that keys never cross from one process to the other.
+        let background = foreground ? nil : try Background.fork()
+        let directory = try VaultDirectory.open(vault)
+        try lock(directory, &flags)
+        let opened = try unlocking.open(directory)
+        var mountOptions = MountOptions(
+            source: try CommandError.naming(vault) { () throws(KeysError) in try VaultOpening.location(of: vault) },
+            mountpoint: place.path)
+        mountOptions.isReadOnly = flags.isReadOnly
+        mountOptions.allowsOthers = flags.allowsOthers
+        mountOptions.allowsDevices = flags.allowsDevices
+        mountOptions.allowsSetUserID = flags.allowsSetUserID
+        mountOptions.kernelOptions = flags.kernelOptions
+        mountOptions.idleSeconds = idleSeconds
+        try serve(opened, directory, mountOptions, log, background)
+    }
+
+    private func serve(
+        _ opened: UnlockedVault, _ directory: VaultDirectory, _ options: MountOptions, _ log: LogTarget,
+        _ background: Background?
+    ) throws(CommandError) {
+        _ = coffer_forbid_core_dumps()
+        let descriptorLimit = Int(coffer_raise_nofile_limit())
+        LoggingSystem.bootstrap { _ in LogLines(target: log) }
+        // The directory's own descriptor holds the lock; the vault works through another.
+        let root: Int32
+        do throws(Errno) {
+            root = try directory.disk.duplicate(directory.descriptor)
+        } catch {
+            throw CommandError(error, "open it", vault: vault)
+        }
+        let content = Vault(
+            disk: directory.disk, rootDescriptor: root, ring: opened.ring, vaultID: opened.config.vaultID,
+            cipher: opened.config.cipher, nameMax: opened.config.nameMax)
+        umask(0)
+        do throws(MountError) {
+            let session = try Session(
+                vault: content, options: options, logger: Logger(label: "coffer"), descriptorLimit: descriptorLimit)
+            try session.run { background?.ready() }
+        } catch {
+            switch error {
+            case .options: throw CommandError(.usage, "the mount options were refused")
+            case .refused:
+                throw CommandError(
+                    .noFUSE, "\(quoted(mountpoint)) could not be mounted; the line above says why")
+            case .vault(let reason): throw CommandError(.inputOutput, "\(quoted(vault)): \(reason)")
+            case .resources: throw CommandError(.other, "no memory or threads to serve the mount")
+            }
+        }
+        withExtendedLifetime(directory) {}
+    }
+
+    /// One writer, or any number of readers. On a read-only file system the mount is read-only.
+    private func lock(_ directory: VaultDirectory, _ flags: inout MountFlags) throws(CommandError) {
+        do throws(Errno) {
+            if try directory.disk.fileSystemStatus(directory.descriptor).f_flag & UInt(ST_RDONLY) != 0, !flags.isReadOnly {
+                flags.isReadOnly = true
+                Report.warning("\(quoted(vault)) is on a read-only file system; mounting it read-only")
+            }
+            if try directory.disk.tryLock(directory.descriptor, exclusive: !flags.isReadOnly) { return }
+        } catch {
+            throw CommandError(error, "lock it", vault: vault)
+        }
+        throw CommandError(
+            .busy,
+            flags.isReadOnly
+                ? "\(quoted(vault)) is mounted for writing; unmount it first"
+                : "\(quoted(vault)) is in use by another coffer; unmount it first, or mount with --read-only beside other readers")
+    }
+
+    private static func checkFUSE() throws(CommandError) {
+        if access("/dev/fuse", F_OK) != 0 {
+            throw CommandError(.noFUSE, "there is no /dev/fuse; load the module with 'modprobe fuse', as root")
+        }
+        if geteuid() != 0 && access("/dev/fuse", R_OK | W_OK) != 0 {
+            throw CommandError(.noFUSE, "/dev/fuse may not be opened by this user; 'chmod 666 /dev/fuse', as root")
+        }
+    }
+
+    private static func logTarget(_ file: String?, foreground: Bool) throws(CommandError) -> LogTarget {
+        guard let file else { return foreground ? .standardError : .systemLog }
+        let descriptor = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw CommandError(
+                .inputOutput, "log file \(quoted(file)) cannot be opened: \(String(cString: strerror(errno)))")
+        }
+        return .file(descriptor)
+    }
+
+    /// Seconds of a duration such as `90`, `90s`, `15m` or `8h`.
+    static func seconds(_ text: String) throws(CommandError) -> Int {
+        let units: [Character: Int] = ["s": 1, "m": 60, "h": 3600, "d": 86400]
+        var digits = text
+        var unit = 1
+        if let last = text.last, let factor = units[last] {
+            digits.removeLast()
+            unit = factor
+        }
+        guard let count = Int(digits), count > 0, count <= 1_000_000_000 else {
+            throw CommandError(.usage, "\(quoted(text)) is no duration; write it like 90s, 15m or 8h")
+        }
+        return count * unit
+    }
+}

@@ -1,0 +1,106 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+@testable import CofferVault
+
+/// File contents under test, with one thread's scratch: what a mount does with a file, in arrays.
+final class OpenContents {
+    let path: String
+    let ring: KeyRing
+    let cipher: CipherSuite
+    let disk: Disk
+    let scratch: Scratch
+    private(set) var contents: FileContents
+
+    /// Creates the file, or opens it where `creating` is false.
+    init(
+        _ path: String, ring: KeyRing, cipher: CipherSuite, disk: Disk = Disk(), creating: Bool = true,
+        scratch: Scratch? = nil
+    ) throws {
+        self.path = path
+        self.ring = ring
+        self.cipher = cipher
+        self.disk = disk
+        self.scratch = try scratch ?? Scratch()
+        let descriptor = try openFile(path, flags: creating ? O_RDWR | O_CREAT | O_EXCL : O_RDWR)
+        contents =
+            creating
+            ? try FileContents(
+                creating: descriptor, disk: disk, ring: ring, cipher: cipher, scratch: self.scratch)
+            : try FileContents(
+                disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true,
+                scratch: self.scratch)
+    }
+
+    var size: Int { contents.size }
+
+    /// Closes the file and opens it again, so that nothing is known but what is stored.
+    func reopen() throws {
+        let descriptor = try openFile(path)
+        contents = try FileContents(
+            disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, scratch: scratch)
+    }
+
+    func write(_ bytes: [UInt8], at offset: Int) throws(VaultError) {
+        guard !bytes.isEmpty else { return }
+        // One copy to a pointer of our own: a typed error does not pass through the array's closure.
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 16)
+        defer { copy.deallocate() }
+        copy.copyBytes(from: bytes)
+        guard let base = copy.baseAddress else { return }
+        try contents.write(base, count: bytes.count, at: offset, scratch)
+    }
+
+    func read(_ count: Int, at offset: Int) throws(VaultError) -> [UInt8] {
+        try contents.readBytes(count, at: offset, scratch)
+    }
+
+    func readAll() throws(VaultError) -> [UInt8] { try read(size, at: 0) }
+
+    func resize(to size: Int) throws(VaultError) { try contents.resize(to: size, scratch) }
+
+    func punch(_ offset: Int, _ count: Int) throws(VaultError) {
+        try contents.punch(offset: offset, count: count, scratch)
+    }
+
+    func zero(_ offset: Int, _ count: Int, keepSize: Bool) throws(VaultError) {
+        try contents.zero(offset: offset, count: count, keepSize: keepSize, scratch)
+    }
+
+    func reserve(_ offset: Int, _ count: Int, keepSize: Bool) throws(VaultError) {
+        try contents.reserve(offset: offset, count: count, keepSize: keepSize, scratch)
+    }
+
+    func settle() throws(VaultError) { try contents.settle(scratch) }
+
+    func sync() throws(VaultError) { try contents.sync(dataOnly: true, scratch) }
+
+    func nextData(_ offset: Int) throws(VaultError) -> Int? { try contents.nextData(from: offset, scratch) }
+
+    func nextHole(_ offset: Int) throws(VaultError) -> Int? { try contents.nextHole(from: offset, scratch) }
+}
+
+extension FileContents {
+    /// Up to `count` bytes at `offset`, in an array.
+    func readBytes(_ count: Int, at offset: Int, _ scratch: Scratch) throws(VaultError) -> [UInt8] {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, count), alignment: 16)
+        defer { buffer.deallocate() }
+        guard let base = buffer.baseAddress else { return [] }
+        // What is not read must not look as if it had been.
+        buffer.initializeMemory(as: UInt8.self, repeating: 0xEE)
+        let got = try read(into: base, count: count, at: offset, scratch)
+        return Array(UnsafeRawBufferPointer(start: base, count: got))
+    }
+}
+
+/// A ring whose keys are fixed, so that a failing case can be looked at again.
+func fixedRing(epochs: [UInt8] = [0]) throws -> KeyRing {
+    var keys: [UInt8: SecretKey] = [:]
+    for epoch in epochs {
+        keys[epoch] = try SecretKey(copying: (0..<32).map { UInt8($0) &* 7 &+ epoch })
+    }
+    return try KeyRing(keys: keys)
+}
