@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <syslog.h>
@@ -105,6 +106,10 @@ int coffer_removexattr(int fd, const char *name) {
     DESCRIPTOR_PATH(fd);
     return removexattr(path, name);
 }
+
+unsigned coffer_major(dev_t device) { return major(device); }
+
+unsigned coffer_minor(dev_t device) { return minor(device); }
 
 int coffer_wifexited(int status) { return WIFEXITED(status); }
 

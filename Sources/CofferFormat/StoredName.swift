@@ -43,6 +43,9 @@ public enum ReservedName {
     static let linkPrefix: [UInt8] = Array("coffer.link.".utf8)
     static let makingPrefix: [UInt8] = Array("coffer.new.".utf8)
 
+    /// Whether a name is one of ``making(random:)``.
+    public static func isMaking(_ name: StoredName) -> Bool { name.bytes.starts(with: makingPrefix) }
+
     /// A fresh name for what is made first and named later.
     public static func making(random: [UInt8]) -> StoredName {
         StoredName(makingPrefix + Base64URL.encode(random))

@@ -75,6 +75,15 @@ extension FileSystem {
         }
     }
 
+    /// What closing and syncing a file ask for, once the kernel has handed over everything: permissions are taken back, and the time of modification is
+    /// the one that the kernel shows.
+    func finishWrites(_ inode: Inode, _ contents: FileContents, _ scratch: Scratch) throws(VaultError) {
+        try contents.settle(scratch)
+        guard keepsCache, contents.takeTouched() else { return }
+        try contents.setTimes(
+            access: timespec(tv_sec: 0, tv_nsec: 1_073_741_822), modification: inode.believed.withLock { $0 })
+    }
+
     /// Takes permissions back; where that fails, a later write or check will.
     func settle(_ inode: Inode, _ contents: FileContents, _ scratch: Scratch) {
         do throws(VaultError) {

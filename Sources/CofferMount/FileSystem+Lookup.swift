@@ -107,16 +107,30 @@ extension FileSystem {
                             descriptor, user: change.user ?? uid_t.max, group: change.group ?? gid_t.max)
                     }
                     if let mode = change.mode { try disk.setMode(descriptor, mode & 0o7777) }
-                    if change.access != nil || change.modification != nil {
-                        let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)
-                        try disk.setTimes(
-                            descriptor, access: change.access ?? omit, modification: change.modification ?? omit)
-                    }
                 } catch {
                     throw .system(error)
                 }
+                if change.access != nil || change.modification != nil {
+                    let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)
+                    try setTimes(inode, descriptor, change.access ?? omit, change.modification ?? omit)
+                }
             }
-            return try attributesLocked(inode)
+            let status = try attributesLocked(inode)
+            if change.modification != nil { inode.believed.withLock { $0 = status.st_mtim } }
+            return status
+        }
+    }
+
+    private func setTimes(
+        _ inode: Inode, _ descriptor: Int32, _ access: timespec, _ modification: timespec
+    ) throws(VaultError) {
+        if let contents = openContents(of: inode) {
+            return try contents.setTimes(access: access, modification: modification)
+        }
+        do throws(Errno) {
+            try disk.setTimes(descriptor, access: access, modification: modification)
+        } catch {
+            throw .system(error)
         }
     }
 

@@ -43,13 +43,17 @@ final class Inode: @unchecked Sendable {
     let identity = Mutex<DirectoryIdentity?>(nil)
     /// The id that a directory's place derives. Guarded like `identity`.
     let derived = Mutex<DirectoryID?>(nil)
+    /// The time of modification that the kernel holds for a regular file: with write-back its own, which it does not tell again where a write comes
+    /// within the same tick of its clock. What is on disk must agree with it when a file is closed.
+    let believed: Mutex<timespec>
     /// Held while contents are opened, so that one inode never has two.
     let opened = Mutex(Opened())
 
-    init(device: dev_t, number: ino_t, kind: mode_t) {
-        self.device = device
-        self.number = number
-        self.kind = kind
+    init(_ status: stat) {
+        device = status.st_dev
+        number = status.st_ino
+        kind = status.st_mode & S_IFMT
+        believed = Mutex(status.st_mtim)
     }
 
     var isDirectory: Bool { kind == S_IFDIR }

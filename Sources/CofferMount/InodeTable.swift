@@ -20,7 +20,7 @@ final class InodeTable: @unchecked Sendable {
 
     init(disk: Disk, rootStatus: stat) {
         self.disk = disk
-        root = Inode(device: rootStatus.st_dev, number: rootStatus.st_ino, kind: S_IFDIR)
+        root = Inode(rootStatus)
         root.lookups = 1
         let key = Key(device: rootStatus.st_dev, number: rootStatus.st_ino)
         let root = self.root
@@ -45,7 +45,7 @@ final class InodeTable: @unchecked Sendable {
             } else {
                 // Another kind under the same number: the object was exchanged underneath, and the old one is gone.
                 inodes[key]?.isUnlinked = true
-                inode = Inode(device: status.st_dev, number: status.st_ino, kind: status.st_mode & S_IFMT)
+                inode = Inode(status)
                 inodes[key] = inode
             }
             if inode.lookups == 0 { _ = Unmanaged.passRetained(inode) }

@@ -69,7 +69,7 @@ extension Operations {
                 return FuseRequest.reply(request, error: EBADF)
             }
             FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                try handle.contents.settle(Worker.current.scratch)
+                try fileSystem.finishWrites(handle.inode, handle.contents, Worker.current.scratch)
                 FuseRequest.reply(request, error: 0)
             }
         }
@@ -79,7 +79,9 @@ extension Operations {
                 return FuseRequest.reply(request, error: EBADF)
             }
             FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                try handle.contents.sync(dataOnly: dataOnly != 0, Worker.current.scratch)
+                let scratch = Worker.current.scratch
+                try fileSystem.finishWrites(handle.inode, handle.contents, scratch)
+                try handle.contents.sync(dataOnly: dataOnly != 0, scratch)
                 FuseRequest.reply(request, error: 0)
             }
         }

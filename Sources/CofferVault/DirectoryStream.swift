@@ -35,8 +35,8 @@ public final class DirectoryStream {
     private var consumed = 0
     /// The position of the entry at `consumed`.
     private var position = 0
-    /// Pieces of long names, read when the first one is met: tag text to its pieces by number.
-    private var pieces: [[UInt8]: [Int: [UInt8]]]?
+    /// Read when the first long name is met.
+    private var pieces: LongNamePieces?
 
     /// A stream over `descriptor`, owned from here on.
     public init(vault: Vault, descriptor: Int32) {
@@ -103,20 +103,10 @@ public final class DirectoryStream {
     }
 
     private func longName(_ tag: [UInt8]) throws(VaultError) -> [UInt8]? {
-        if let sealed = joined(tag) { return sealed }
+        if let sealed = pieces?.sealed(tag) { return sealed }
         // Not seen yet, or made since: look through the whole directory once.
         try readPieces()
-        return joined(tag)
-    }
-
-    private func joined(_ tag: [UInt8]) -> [UInt8]? {
-        guard let found = pieces?[tag] else { return nil }
-        var ordered: [[UInt8]] = []
-        for index in 0..<found.count {
-            guard let piece = found[index] else { return nil }
-            ordered.append(piece)
-        }
-        return NameCodec.join(tag: tag, pieces: ordered)
+        return pieces?.sealed(tag)
     }
 
     private func readPieces() throws(VaultError) {
@@ -124,11 +114,9 @@ public final class DirectoryStream {
             try vault.disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
         }
         defer { vault.disk.close(other) }
-        var all: [[UInt8]: [Int: [UInt8]]] = [:]
+        var all = LongNamePieces()
         try RawDirectory(disk: vault.disk, descriptor: other).forEach { bytes, _ in
-            if case .companion(let tag, let index, let piece) = vault.names.kind(of: bytes) {
-                all[tag, default: [:]][index] = piece
-            }
+            all.add(vault.names.kind(of: bytes))
             return true
         }
         pieces = all

@@ -97,6 +97,7 @@ extension FileContents {
     /// Stores sealed blocks. Every write of a stored block goes through here, whether it adds or replaces: the place where an intent log
     /// comes before the file.
     func store(_ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int) throws(VaultError) {
+        touch()
         try system { () throws(Errno) in
             try disk.write(descriptor, images, count: byteCount, at: BlockGeometry.offset(ofBlock: firstBlock))
         }

@@ -210,6 +210,7 @@ extension FileContents {
 
     /// Gives the space of blocks `first ..< limit` back, or stores zeros where the backing cannot.
     func release(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
+        touch()
         guard first < limit else { return }
         let start = BlockGeometry.offset(ofBlock: first)
         let length = (limit - first) * BlockGeometry.storedCount

@@ -92,9 +92,10 @@ extension FileContents {
         } else if last > first && last < finalBlock && last >= knowledge.withLock({ $0.densePrefix }),
             try isZeroBlock(last, scratch)
         {
-            // A hole that goes on beyond the request: its voucher's gap will be too wide, so it must be known.
+            // A hole that goes on beyond the request: its voucher's gap will be too wide, so it must be known. Zeros that nothing vouches
+            // for are damage that is written over.
             guard mayFillHoles else { return false }
-            try resolveHole(last, scratch)
+            _ = try vouchedHole(last, scratch)
         }
         if !isHeadWhole { merge(data, count: count, at: offset, block: first, into: scratch.headBlock) }
         if last > first && !isTailWhole { merge(data, count: count, at: offset, block: last, into: scratch.tailBlock) }
@@ -120,7 +121,7 @@ extension FileContents {
         do throws(VaultError) {
             try store(scratch.cipherText, byteCount: byteCount, firstBlock: first)
         } catch {
-            try clearTorn(first, last, scratch)
+            try mendTorn(first, last, scratch)
             throw error
         }
         knowledge.withLock { knowledge in
@@ -147,19 +148,34 @@ extension FileContents {
         case .sealed(let info): return .info(info)
         case .zero:
             guard mayFillHoles else { return .mustLookFurther }
-            let run = try resolveHole(block, scratch)
-            plain.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.plainCount)
-            return .hole(run)
-        case .damaged:
-            if isWhole, block > 0, mayFillHoles {
-                if case .sealed = try readBlock(block - 1, to: scratch.spareBlock, image: scratch.probe, scratch) {
-                    return .info(BlockInfo(rawValue: 0))
-                }
-            } else if isWhole, block > 0 {
-                // The predecessor is outside the lock that is held.
-                return .mustLookFurther
+            if let run = try vouchedHole(block, scratch) {
+                plain.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.plainCount)
+                return .hole(run)
             }
+            if isWhole, try isSealed(block - 1, scratch) { return .info(BlockInfo(rawValue: 0)) }
+            throw .damaged(Damage(.hole, block: block))
+        case .damaged:
+            // The predecessor is outside the lock that is held, unless that reaches to the end.
+            if isWhole, block > 0, !mayFillHoles { return .mustLookFurther }
+            if isWhole, try isSealed(block - 1, scratch) { return .info(BlockInfo(rawValue: 0)) }
             throw .damaged(Damage(.block, block: block))
+        }
+    }
+
+    private func isSealed(_ block: Int, _ scratch: Scratch) throws(VaultError) -> Bool {
+        guard block >= 0,
+            case .sealed = try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch)
+        else { return false }
+        return true
+    }
+
+    /// The run that a zero block is in; nil where nothing vouches for it.
+    private func vouchedHole(_ block: Int, _ scratch: Scratch) throws(VaultError) -> HoleMap.Run? {
+        do throws(VaultError) {
+            return try resolveHole(block, scratch)
+        } catch {
+            if case .damaged(let damage) = error, damage.kind == .hole { return nil }
+            throw error
         }
     }
 
@@ -173,15 +189,26 @@ extension FileContents {
         (plain + (from - start)).copyMemory(from: data + (from - offset), byteCount: to - from)
     }
 
-    /// After a failed write inside the file: a block that is neither old nor new any more becomes zeros. Where it was a hole, it is one again; where it was
-    /// stored, it stays unreadable, as a bad sector is. Holes that were filled before the write failed are holes no more.
-    private func clearTorn(_ first: Int, _ last: Int, _ scratch: Scratch) throws(VaultError) {
+    /// After a failed write inside the file, whose images are in `scratch.cipherText`: a block that is neither old nor new any more becomes new, or, where
+    /// that fails too, zeros. Where it was a hole, it is one again; where it was stored, it stays unreadable, as a bad sector is. Holes that were
+    /// filled before the write failed are holes no more.
+    private func mendTorn(_ first: Int, _ last: Int, _ scratch: Scratch) throws(VaultError) {
         for block in first...last {
             switch try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch) {
-            case .sealed: knowledge.withLock { $0.stale.formUnion($0.holes.fill(block, block)) }
-            case .zero: break
-            case .damaged: try release(block, block + 1, scratch)
+            case .sealed: break
+            case .zero: continue
+            case .damaged:
+                let count = BlockGeometry.plainCount(ofBlock: block, plainSize: size)
+                do throws(VaultError) {
+                    try store(
+                        scratch.cipherText + (block - first) * BlockGeometry.storedCount,
+                        byteCount: count + BlockGeometry.overhead, firstBlock: block)
+                } catch {
+                    try release(block, block + 1, scratch)
+                    continue
+                }
             }
+            knowledge.withLock { $0.stale.formUnion($0.holes.fill(block, block)) }
         }
     }
 }

@@ -37,14 +37,17 @@ public final class FileContents: @unchecked Sendable {
     let fileKey: UnsafeMutableRawPointer
     private let plainSize: Atomic<Int>
     private let writable: Atomic<Bool>
+    /// Blocks were stored or given back since ``takeTouched()`` asked.
+    private let touched = Atomic<Bool>(false)
 
     /// Opens the contents behind `descriptor`, which this object owns from here on, also where it throws. A file of plaintext size 0 is
     /// verified at once; of others the header is read, which the first block vouches for.
     ///
-    /// With `emptying`, whatever is there is replaced by an empty file, unread but for its id where it has one.
+    /// With `emptying`, whatever is there is replaced by an empty file, unread but for its id where it has one. With `salvaging`, a size that no file can have
+    /// is taken for that of its whole blocks.
     public init(
         disk: Disk, ring: KeyRing, cipher: CipherSuite, descriptor: Int32, isWritable: Bool, emptying: Bool = false,
-        scratch: Scratch
+        salvaging: Bool = false, scratch: Scratch
     ) throws(VaultError) {
         self.disk = disk
         self.ring = ring
@@ -69,7 +72,10 @@ public final class FileContents: @unchecked Sendable {
             try makeEmpty(scratch)
             return
         }
-        guard let size = BlockGeometry.plainSize(cipherSize: status.st_size) else { throw .damaged(Damage(.size)) }
+        let plausible = salvaging ? BlockGeometry.plausibleSize(cipherSize: status.st_size) : nil
+        guard let size = BlockGeometry.plainSize(cipherSize: status.st_size) ?? plausible else {
+            throw .damaged(Damage(.size))
+        }
         do throws(FormatError) {
             header = try FileHeader(parsing: raw)
         } catch {
@@ -162,6 +168,25 @@ public final class FileContents: @unchecked Sendable {
     public func sync(dataOnly: Bool, _ scratch: Scratch) throws(VaultError) {
         try settle(scratch)
         try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
+    }
+
+    /// Whether the backing file, and so its time of modification, was changed since this was asked last.
+    public func takeTouched() -> Bool {
+        touched.exchange(false, ordering: .acquiringAndReleasing)
+    }
+
+    /// Notes that the backing file is being changed.
+    func touch() {
+        touched.store(true, ordering: .releasing)
+    }
+
+    /// Sets the file's times while no block is being stored: taking permissions back restores the times that it found, and must not find them half-way.
+    public func setTimes(access: timespec, modification: timespec) throws(VaultError) {
+        ranges.lock(0, RangeLock.endless, exclusive: true)
+        defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
+        try system { () throws(Errno) in
+            try disk.setTimes(descriptor, access: access, modification: modification)
+        }
     }
 
     private func deriveKey() throws(VaultError) {

@@ -8,7 +8,7 @@ extension Vault {
     public func makeFile(
         _ name: [UInt8], in directory: VaultDirectory, mode: mode_t
     ) throws(VaultError) -> (descriptor: Int32, name: EncodedName) {
-        let stored = try newName(name, in: directory).name
+        let stored = try vacantName(name, in: directory).name
         let descriptor = try withCompanions(of: stored, in: directory) { () throws(Errno) in
             try disk.open(
                 at: directory.descriptor, stored.entry.cString, flags: O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
@@ -21,7 +21,7 @@ extension Vault {
     public func makeNode(
         _ name: [UInt8], in directory: VaultDirectory, mode: mode_t, device: dev_t
     ) throws(VaultError) -> EncodedName {
-        let stored = try newName(name, in: directory).name
+        let stored = try vacantName(name, in: directory).name
         try withCompanions(of: stored, in: directory) { () throws(Errno) in
             try disk.makeNode(at: directory.descriptor, stored.entry.cString, mode: mode, device: device)
         }
@@ -33,7 +33,7 @@ extension Vault {
     public func makeDirectory(
         _ name: [UInt8], in directory: VaultDirectory, mode: mode_t
     ) throws(VaultError) -> (name: EncodedName, identity: DirectoryIdentity) {
-        let (stored, id) = try newName(name, in: directory)
+        let (stored, id) = try vacantName(name, in: directory)
         let derived = id.child(name)
         guard directory.identity.isMarked else {
             try withCompanions(of: stored, in: directory) { () throws(Errno) in
@@ -65,29 +65,27 @@ extension Vault {
                     mode: .noReplace)
             }
         } catch {
-            try removeMade(making, in: directory)
+            try system { () throws(Errno) in try removeMade(making, in: directory.descriptor) }
             throw error
         }
         return (stored, identity)
     }
 
-    private func removeMade(_ name: StoredName, in directory: VaultDirectory) throws(VaultError) {
-        try system { () throws(Errno) in
-            let descriptor = try disk.open(
-                at: directory.descriptor, name.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-            defer { disk.close(descriptor) }
-            try ignoringAbsence { () throws(Errno) in
-                try disk.remove(at: descriptor, ReservedName.directory.cString)
-            }
-            try disk.remove(at: directory.descriptor, name.cString, directory: true)
+    /// Removes a directory that never got its name.
+    func removeMade(_ name: StoredName, in directory: Int32) throws(Errno) {
+        let descriptor = try disk.open(at: directory, name.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        defer { disk.close(descriptor) }
+        for record in [ReservedName.directory, ReservedName.newDirectory] {
+            try ignoringAbsence { () throws(Errno) in try disk.remove(at: descriptor, record.cString) }
         }
+        try disk.remove(at: directory, name.cString, directory: true)
     }
 
     /// Makes another name for a file.
     public func makeHardLink(
         from source: VaultDirectory, _ entry: VaultEntry, to target: VaultDirectory, _ name: [UInt8]
     ) throws(VaultError) -> EncodedName {
-        let stored = try newName(name, in: target).name
+        let stored = try vacantName(name, in: target).name
         try carryOverflow(of: entry, from: source, to: target)
         try withCompanions(of: stored, in: target) { () throws(Errno) in
             try disk.hardLink(
@@ -105,42 +103,57 @@ extension Vault {
         if let overflow, entry.status.st_nlink == 1 { try removeQuietly(overflow, in: directory) }
     }
 
-    /// Removes an empty directory, with what Coffer itself keeps in it.
-    public func removeDirectory(_ entry: VaultEntry, in directory: VaultDirectory) throws(VaultError) {
+    /// Removes an empty directory, with what Coffer itself keeps in it. Returns whether `directory` is marked now.
+    @discardableResult
+    public func removeDirectory(_ entry: VaultEntry, in directory: VaultDirectory) throws(VaultError) -> Bool {
+        var isMarked = directory.identity.isMarked
         do throws(Errno) {
             try disk.remove(at: directory.descriptor, entry.name.entry.cString, directory: true)
         } catch {
-            guard error == .directoryNotEmpty || error == .fileExists, try clearLeftovers(of: entry, in: directory)
-            else {
-                throw .system(error)
-            }
+            guard error == .directoryNotEmpty || error == .fileExists else { throw .system(error) }
+            isMarked = try retire(entry, in: directory)
+            guard try clearLeftovers(of: entry, in: directory) else { throw .system(error) }
             try system { () throws(Errno) in
                 try disk.remove(at: directory.descriptor, entry.name.entry.cString, directory: true)
             }
         }
         try removeCompanions(of: entry.name, in: directory)
+        return isMarked
     }
 
     // MARK: Companions
 
-    /// Makes the companions of a long name, then the entry by `body`; where that fails the companions go again, unless the entry exists.
+    /// Makes the companions of a long name, then the entry by `body`; where that fails those made here go again, unless the entry exists. Those that were there
+    /// before are an existing entry's, which must not lose its name.
     @discardableResult
     func withCompanions<Result>(
         of name: EncodedName, in directory: VaultDirectory, _ body: () throws(Errno) -> Result
     ) throws(VaultError) -> Result {
-        for companion in name.companions {
-            try system { () throws(Errno) in
-                disk.close(
-                    try disk.open(
-                        at: directory.descriptor, companion.cString, flags: O_WRONLY | O_CREAT | O_NOFOLLOW, mode: 0o600
-                    ))
-            }
-        }
+        var made: [StoredName] = []
         do throws(Errno) {
+            for companion in name.companions {
+                if try makeCompanion(companion, in: directory) { made.append(companion) }
+            }
             return try body()
         } catch {
-            if !name.companions.isEmpty && error != .fileExists { try removeCompanions(of: name, in: directory) }
+            if error != .fileExists {
+                for companion in made { try removeQuietly(companion, in: directory) }
+            }
             throw .system(error)
+        }
+    }
+
+    /// False where it was there already.
+    private func makeCompanion(_ name: StoredName, in directory: VaultDirectory) throws(Errno) -> Bool {
+        do throws(Errno) {
+            disk.close(
+                try disk.open(
+                    at: directory.descriptor, name.cString, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600
+                ))
+            return true
+        } catch {
+            if error == .fileExists { return false }
+            throw error
         }
     }
 

@@ -10,12 +10,12 @@ extension Vault {
     ) throws(VaultError) -> EncodedName {
         guard !target.isEmpty else { throw .system(.noSuchFileOrDirectory) }
         guard target.count <= LinkCodec.maximumPlainCount else { throw .system(.fileNameTooLong) }
-        let stored = try newName(name, in: directory).name
+        let stored = try vacantName(name, in: directory).name
         let text = StoredName(Base64URL.encode(try seal(target)))
         do throws(VaultError) {
+            // PATH_MAX counts the NUL; some file systems take less.
+            guard text.count < 4096 else { throw .system(.fileNameTooLong) }
             try withCompanions(of: stored, in: directory) { () throws(Errno) in
-                // PATH_MAX counts the NUL; some file systems take less.
-                guard text.count < 4096 else { throw .fileNameTooLong }
                 try disk.makeLink(at: directory.descriptor, stored.entry.cString, target: text.cString)
             }
         } catch {
@@ -97,7 +97,7 @@ extension Vault {
 
     private func readOverflow(_ file: StoredName, in directory: Int32) throws(VaultError) -> [UInt8] {
         try system { () throws(Errno) in
-            let descriptor = try disk.open(at: directory, file.cString, flags: O_RDONLY | O_NOFOLLOW)
+            let descriptor = try disk.open(at: directory, file.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             defer { disk.close(descriptor) }
             return try disk.readBytes(descriptor, limit: 8192)
         }

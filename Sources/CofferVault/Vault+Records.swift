@@ -8,25 +8,41 @@ extension Vault {
     /// What the directory behind `descriptor` answers to at the place that derives `derived`. Records that cannot be read for lack of
     /// permission, or that mean nothing, leave the derived id: the entries then tell by not verifying.
     public func identity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
-        let plain = DirectoryIdentity(derived: derived)
-        let file: Int32
-        do throws(Errno) {
-            file = try disk.open(at: descriptor, ReservedName.directory.cString, flags: O_RDONLY | O_NOFOLLOW)
+        do throws(VaultError) {
+            return try recordedIdentity(of: descriptor, derived: derived)
         } catch {
             switch error {
-            case .noSuchFileOrDirectory, .permissionDenied, .tooManySymbolicLinkLevels, .staleNFSFileHandle:
-                return plain
+            case .damaged(Damage(.directory)), .system(.permissionDenied), .system(.staleNFSFileHandle):
+                return DirectoryIdentity(derived: derived)
+            default: throw error
+            }
+        }
+    }
+
+    /// As ``identity(of:derived:)``, with damage for records that mean nothing: before something is written in their place.
+    func recordedIdentity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
+        let file: Int32
+        do throws(Errno) {
+            // Without O_NONBLOCK a fifo of this name would be waited for.
+            file = try disk.open(
+                at: descriptor, ReservedName.directory.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+        } catch {
+            switch error {
+            case .noSuchFileOrDirectory: return DirectoryIdentity(derived: derived)
+            case .tooManySymbolicLinkLevels: throw .damaged(Damage(.directory))
             default: throw .system(error)
             }
         }
         defer { disk.close(file) }
+        let status = try system { () throws(Errno) in try disk.status(file) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw .damaged(Damage(.directory)) }
         let bytes = try system { () throws(Errno) in
             try disk.readBytes(file, limit: DirectoryRecords.maximumByteCount + 1)
         }
         do throws(FormatError) {
             return try records.decode(bytes, derived: derived)
         } catch {
-            return plain
+            throw .damaged(Damage(.directory))
         }
     }
 
@@ -103,9 +119,10 @@ extension Vault {
             do throws(Errno) {
                 try disk.remove(at: descriptor, name.cString)
             } catch {
-                // A directory that was being made when the machine stopped.
-                if error == .isDirectory || error == .notPermitted { return false }
-                throw .system(error)
+                guard error == .isDirectory || error == .notPermitted else { throw .system(error) }
+                // A directory that was being made when the machine stopped; any other is not for this to remove.
+                guard ReservedName.isMaking(name) else { return false }
+                try system { () throws(Errno) in try removeMade(name, in: descriptor) }
             }
         }
         return true

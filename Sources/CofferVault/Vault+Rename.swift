@@ -49,9 +49,18 @@ extension Vault {
             if let exchangedDirectory { disk.close(exchangedDirectory.descriptor) }
         }
         if old.isDirectory {
+            var intoMarked = target.identity.isMarked
+            if let existing, existing.isDirectory {
+                if mode == .exchange {
+                    // What comes the other way may go on using the id that this place derives.
+                    intoMarked = true
+                } else if try retire(existing, in: target) {
+                    outcome.isTargetMarked = true
+                    intoMarked = true
+                }
+            }
             let move = try prepare(
-                old, in: source, from: old.id.child(name), to: new.1.child(newName),
-                intoMarked: target.identity.isMarked)
+                old, in: source, from: old.id.child(name), to: new.1.child(newName), intoMarked: intoMarked)
             movedDirectory = move
             outcome.moved = move.identity
             if move.leavesID { outcome.isSourceMarked = try mark(source) }
@@ -59,7 +68,7 @@ extension Vault {
         if mode == .exchange, let existing, existing.isDirectory {
             let move = try prepare(
                 existing, in: target, from: existing.id.child(newName), to: old.id.child(name),
-                intoMarked: source.identity.isMarked)
+                intoMarked: outcome.isSourceMarked)
             exchangedDirectory = move
             outcome.exchanged = move.identity
             if move.leavesID { outcome.isTargetMarked = try mark(target) }
@@ -69,22 +78,78 @@ extension Vault {
             mode == .exchange
                 ? try carryOverflow(of: entry, from: target, to: source) : try overflowFile(of: entry, in: target)
         }
-        if mode == .replace, let existing, existing.isDirectory { _ = try clearLeftovers(of: existing, in: target) }
+        // Without overflow files it does not matter, and costs nothing to know.
+        let isElsewhere = overflow != nil || otherOverflow != nil ? try !isSame(source, target) : false
+        try move(old, from: source, to: new.0, replacing: mode == .replace ? existing : nil, in: target, mode)
 
-        try withCompanions(of: new.0, in: target) { () throws(Errno) in
-            try disk.rename(
-                from: source.descriptor, old.name.entry.cString, to: target.descriptor, new.0.entry.cString, mode: mode)
+        // From here on the rename has happened, whatever becomes of the rest.
+        if mode != .exchange { tidy { () throws(VaultError) in try removeCompanions(of: old.name, in: source) } }
+        // A link's overflow file stays where another name of the same link may need it.
+        if let overflow, isElsewhere, old.status.st_nlink == 1 {
+            tidy { () throws(VaultError) in try removeQuietly(overflow, in: source) }
         }
-
-        // From here on the rename has happened; what is left over now is harmless where it cannot be removed.
-        if mode != .exchange { try removeCompanions(of: old.name, in: source) }
-        if let overflow, source.descriptor != target.descriptor { try removeQuietly(overflow, in: source) }
-        if let otherOverflow, mode != .exchange || source.descriptor != target.descriptor {
-            if mode == .exchange || existing?.status.st_nlink == 1 { try removeQuietly(otherOverflow, in: target) }
+        if let otherOverflow, isElsewhere || mode != .exchange, existing?.status.st_nlink == 1 {
+            tidy { () throws(VaultError) in try removeQuietly(otherOverflow, in: target) }
         }
-        try movedDirectory.map { move throws(VaultError) in try finish(move) }
-        try exchangedDirectory.map { move throws(VaultError) in try finish(move) }
+        for move in [movedDirectory, exchangedDirectory] {
+            if let move { tidy { () throws(VaultError) in try finish(move) } }
+        }
         return outcome
+    }
+
+    /// Moves the entry itself. A directory that is empty for a person, if not for the system, is replaced like any other empty one.
+    private func move(
+        _ old: VaultEntry, from source: VaultDirectory, to new: EncodedName, replacing existing: VaultEntry?,
+        in target: VaultDirectory, _ mode: Disk.RenameMode
+    ) throws(VaultError) {
+        do throws(VaultError) {
+            try moveOnce(old, from: source, to: new, in: target, mode)
+        } catch {
+            guard error == .system(.directoryNotEmpty) || error == .system(.fileExists),
+                old.isDirectory, let existing, existing.isDirectory, try clearLeftovers(of: existing, in: target)
+            else { throw error }
+            try moveOnce(old, from: source, to: new, in: target, mode)
+        }
+    }
+
+    private func moveOnce(
+        _ old: VaultEntry, from source: VaultDirectory, to new: EncodedName, in target: VaultDirectory,
+        _ mode: Disk.RenameMode
+    ) throws(VaultError) {
+        try withCompanions(of: new, in: target) { () throws(Errno) in
+            try disk.rename(
+                from: source.descriptor, old.name.entry.cString, to: target.descriptor, new.entry.cString, mode: mode)
+        }
+    }
+
+    /// Runs what removes leftovers. Where it fails they stay, which is harmless; the rename must not look as if it had failed.
+    private func tidy(_ body: () throws(VaultError) -> Void) {
+        do throws(VaultError) {
+            try body()
+        } catch {
+            // The next rename or removal here meets the same leftovers again.
+        }
+    }
+
+    private func isSame(_ one: VaultDirectory, _ other: VaultDirectory) throws(VaultError) -> Bool {
+        if one.descriptor == other.descriptor { return true }
+        return try system { () throws(Errno) in
+            let (first, second) = (try disk.status(one.descriptor), try disk.status(other.descriptor))
+            return first.st_ino == second.st_ino && first.st_dev == second.st_dev
+        }
+    }
+
+    /// Marks the parent of a directory that is about to go for good, where the directory is marked itself: else a new one of the same name would derive the
+    /// ids again that directories renamed away from this one keep using. Returns whether the parent is marked.
+    func retire(_ entry: VaultEntry, in parent: VaultDirectory) throws(VaultError) -> Bool {
+        if parent.identity.isMarked { return true }
+        let descriptor = try system { () throws(Errno) in
+            try disk.open(
+                at: parent.descriptor, entry.name.entry.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
+        }
+        defer { disk.close(descriptor) }
+        let identity = try identity(of: descriptor, derived: entry.id.child(entry.plainName))
+        return identity.isMarked ? try mark(parent) : false
     }
 
     /// A directory on its way.
@@ -93,7 +158,8 @@ extension Vault {
         let identity: DirectoryIdentity
         /// It goes on using the id that its old place derives, so the parent must be marked.
         let leavesID: Bool
-        let wroteRecords: Bool
+        /// It has records of the place that it leaves.
+        let hasOldRecords: Bool
     }
 
     /// Puts records for both places into a directory that is about to move.
@@ -103,15 +169,13 @@ extension Vault {
     ) throws(VaultError) -> Move {
         let descriptor = try openForRecords(entry, in: parent)
         do throws(VaultError) {
-            let before = try identity(of: descriptor, derived: oldPlace)
+            let before = try recordedIdentity(of: descriptor, derived: oldPlace)
             var leftovers: [StoredName] = []
-            if !intoMarked, try holdsOnlyLeftovers(descriptor, names: &leftovers) {
-                // Nothing in it is bound to an id, so it takes the one of its new place.
-                let hadRecords = leftovers.contains(ReservedName.directory)
-                if hadRecords { try writeRecords([], in: descriptor) }
+            if !intoMarked, !before.isMarked, try holdsOnlyLeftovers(descriptor, names: &leftovers) {
+                // Nothing is bound to an id of it, so it takes the one of its new place.
                 return Move(
                     descriptor: descriptor, identity: DirectoryIdentity(derived: newPlace), leavesID: false,
-                    wroteRecords: false)
+                    hasOldRecords: leftovers.contains(ReservedName.directory))
             }
             var pins = before.pins
             if pins.isEmpty {
@@ -122,7 +186,7 @@ extension Vault {
             let after = DirectoryIdentity(derived: newPlace, pins: pins, isMarked: before.isMarked)
             try writeRecords([before, after], in: descriptor)
             return Move(
-                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), wroteRecords: true)
+                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true)
         } catch {
             disk.close(descriptor)
             throw error
@@ -139,7 +203,7 @@ extension Vault {
 
     /// Drops the records of the place that was left.
     private func finish(_ move: Move) throws(VaultError) {
-        guard move.wroteRecords else { return }
+        guard move.hasOldRecords else { return }
         try writeRecords([move.identity], in: move.descriptor)
     }
 
@@ -147,7 +211,7 @@ extension Vault {
     private func mark(_ directory: VaultDirectory) throws(VaultError) -> Bool {
         if directory.identity.isMarked { return true }
         // The caller's idea of it may be older than what is on disk.
-        let present = try identity(of: directory.descriptor, derived: directory.identity.derived)
+        let present = try recordedIdentity(of: directory.descriptor, derived: directory.identity.derived)
         if !present.isMarked {
             let marked = DirectoryIdentity(derived: present.derived, pins: present.pins, isMarked: true)
             try writeRecords([marked], in: directory.descriptor)
@@ -161,16 +225,28 @@ extension Vault {
     ) throws(VaultError) -> Bool {
         let raw = RawDirectory(disk: disk, descriptor: descriptor)
         var isFound = false
+        var longTags: [[UInt8]] = []
+        var pieces = LongNamePieces()
         try raw.forEach { bytes, _ in
-            switch names.kind(of: bytes) {
-            case .short(let sealed):
-                isFound = names.open(sealed, in: pins) == nil && names.open(sealed, in: [id]) != nil
-            // A long name's pieces are not at hand here; keeping one more id costs a record and loses nothing.
-            case .long: isFound = true
-            default: break
+            let kind = names.kind(of: bytes)
+            switch kind {
+            case .short(let sealed): isFound = isBound(sealed, to: id, butNot: pins)
+            case .long(let tag): longTags.append(tag)
+            default: pieces.add(kind)
             }
             return !isFound
         }
         return isFound
+            || longTags.contains { tag in
+                guard let sealed = pieces.sealed(tag) else { return pins.count < Self.doubtfulPins }
+                return isBound(sealed, to: id, butNot: pins)
+            }
+    }
+
+    /// A long name whose pieces are missing may be bound to any id. To keep one more loses nothing, but with each rename there would be another.
+    private static var doubtfulPins: Int { 8 }
+
+    private func isBound(_ sealed: [UInt8], to id: DirectoryID, butNot pins: [DirectoryID]) -> Bool {
+        names.open(sealed, in: pins) == nil && names.open(sealed, in: [id]) != nil
     }
 }

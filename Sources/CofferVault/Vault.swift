@@ -20,6 +20,8 @@ public struct VaultDirectory: Sendable {
 
 /// An entry that was found: how it is stored, and what it is.
 public struct VaultEntry: Sendable {
+    /// The name in plaintext.
+    public let plainName: [UInt8]
     /// The stored name and its companions.
     public let name: EncodedName
     /// The id that the name verified under: what a directory's own id derives from.
@@ -96,7 +98,7 @@ public final class Vault: Sendable {
             for encoding in try encodings(of: name, in: id) {
                 do throws(Errno) {
                     let status = try disk.status(at: directory.descriptor, encoding.entry.cString)
-                    return VaultEntry(name: encoding, id: id, status: status)
+                    return VaultEntry(plainName: name, name: encoding, id: id, status: status)
                 } catch {
                     if error != .noSuchFileOrDirectory { throw .system(error) }
                 }
@@ -112,6 +114,16 @@ public final class Vault: Sendable {
         let id = directory.identity.creating
         guard let first = try encodings(of: name, in: id).first else { throw .cryptography }
         return (first, id)
+    }
+
+    /// As ``newName(_:in:)``, with `EEXIST` for a name that is taken under another id or epoch. Where a name has one encoding only, making the entry tells.
+    func vacantName(
+        _ name: [UInt8], in directory: VaultDirectory
+    ) throws(VaultError) -> (name: EncodedName, id: DirectoryID) {
+        if names.epochCount > 1 || directory.identity.accepted.count > 1, try lookUp(name, in: directory) != nil {
+            throw .system(.fileExists)
+        }
+        return try newName(name, in: directory)
     }
 
     private func encodings(of name: [UInt8], in id: DirectoryID) throws(VaultError) -> [EncodedName] {

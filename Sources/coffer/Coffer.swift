@@ -16,6 +16,7 @@ struct Coffer: ParsableCommand {
               coffer mount photos ~/Photos work with it
               coffer unmount ~/Photos      close it
               coffer info photos           show what it is
+              coffer extract photos copy   take everything out, without FUSE
 
             Files:
               VAULT/coffer.json            the vault's keys, locked; nothing can be
@@ -35,7 +36,8 @@ struct Coffer: ParsableCommand {
         version: Version.string,
         groupedSubcommands: [
             // A new command is one more type in one of these groups.
-            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self])
+            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self]),
+            CommandGroup(name: "Reading without a mount", subcommands: [List.self, Cat.self, Extract.self]),
         ]
     )
 }

@@ -15,6 +15,7 @@ enum ExitStatus: Int32, CaseIterable {
     case noPassphrase = 12
     case notEmpty = 13
     case damagedMemory = 14
+    case damaged = 15
 
     /// One line for the help.
     var meaning: String {
@@ -34,6 +35,7 @@ enum ExitStatus: Int32, CaseIterable {
         case .noPassphrase: "no passphrase could be had"
         case .notEmpty: "a new vault's directory is not empty"
         case .damagedMemory: "this machine's memory of vaults is damaged"
+        case .damaged: "stored data is damaged"
         }
     }
 

@@ -1,9 +1,13 @@
 import CofferKeys
+import CofferVault
 
-/// Entries of a vault's directories that are none of Coffer's: left out of listings, and told by `info`.
+/// What a vault's directories hold besides entries that can be read: left out of listings or unreadable there, and told by `info`.
 enum ForeignFiles {
-    /// How many there are, or nil where they were not counted.
-    static func count(in vault: UnlockedVault, _ directory: VaultDirectory) throws(CommandError) -> Int? {
-        nil
+    /// Counts them through the whole vault.
+    static func count(in vault: UnlockedVault, _ directory: VaultDirectory) throws(CommandError) -> TreeCensus {
+        let tree = Tree(try vault.content(of: directory))
+        return try CommandError.reading([], vault: directory.path) { () throws(VaultError) in
+            try TreeCensus(of: tree)
+        }
     }
 }

@@ -1,6 +1,6 @@
 import CofferFormat
 import CofferKeys
-import FoundationEssentials
+import CofferVault
 
 /// What `coffer info` tells.
 struct InfoReport: Encodable {
@@ -35,10 +35,13 @@ struct InfoReport: Encodable {
     let slots: [Slot]
     /// By epoch in decimal; only of a verified vault.
     let fingerprints: [String: String]?
+    /// These, too, only of a verified vault.
     let foreignFiles: Int?
+    let unreadableNames: Int?
+    let emptyCiphertextFiles: Int?
 
     /// What to tell of `config`, which is verified if there are keys.
-    init(_ config: VaultConfig, path: String, keys: UnlockedVault?, foreignFiles: Int?) {
+    init(_ config: VaultConfig, path: String, keys: UnlockedVault?, census: TreeCensus?) {
         self.path = path
         verified = keys != nil
         format = config.format
@@ -50,20 +53,13 @@ struct InfoReport: Encodable {
         fingerprints = keys.map { keys in
             Dictionary(uniqueKeysWithValues: keys.fingerprints.map { (String($0.key), $0.value) })
         }
-        self.foreignFiles = foreignFiles
+        foreignFiles = census?.foreign
+        unreadableNames = census?.unreadable
+        emptyCiphertextFiles = census?.empty
     }
 
-    /// One object with names in snake case; what is not known is left out.
-    func json() throws(CommandError) -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        do {
-            return String(decoding: try encoder.encode(self), as: UTF8.self)
-        } catch {
-            throw CommandError(.other, "the report cannot be written as JSON")
-        }
-    }
+    /// One object.
+    func json() throws(CommandError) -> String { try JSONText.pretty(self) }
 
     /// A line for each fact.
     var text: String {
@@ -79,7 +75,11 @@ struct InfoReport: Encodable {
         for (epoch, fingerprint) in (fingerprints ?? [:]).sorted(by: { $0.key < $1.key }) {
             lines.append(("key \(epoch)", fingerprint))
         }
-        if let foreignFiles { lines.append(("foreign files", String(foreignFiles))) }
+        for (name, count) in [
+            ("foreign files", foreignFiles), ("unreadable", unreadableNames), ("without bytes", emptyCiphertextFiles),
+        ] {
+            if let count { lines.append((name, String(count))) }
+        }
         lines.append(
             (
                 "verified",

@@ -14,6 +14,16 @@ enum Report {
         complain("warning: \(text)")
     }
 
+    /// Something good to know.
+    static func note(_ text: String) {
+        complain("note: \(text)")
+    }
+
+    /// Something that went wrong with one thing among many.
+    static func problem(_ text: String) {
+        complain(text)
+    }
+
     /// Why the command stops.
     static func failure(_ error: CommandError) {
         complain(error.description)

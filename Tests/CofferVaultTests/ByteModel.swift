@@ -57,3 +57,17 @@ struct ByteModel {
 func same(_ left: [UInt8], _ right: [UInt8]) -> Bool {
     left.count == right.count && memcmp(left, right, left.count) == 0
 }
+
+/// Whether each of the bytes at `offset` is the one that `old` or `new` has there.
+func isMixture(_ bytes: [UInt8], at offset: Int, of old: ByteModel, _ new: ByteModel) -> Bool {
+    let before = old.read(bytes.count, at: offset)
+    let after = new.read(bytes.count, at: offset)
+    if same(bytes, before) || same(bytes, after) { return true }
+    var index = 0
+    while index < bytes.count {
+        let isOld = index < before.count && bytes[index] == before[index]
+        guard isOld || index < after.count && bytes[index] == after[index] else { return false }
+        index += 1
+    }
+    return true
+}

@@ -28,7 +28,7 @@ struct FileContentsModelTests {
         for step in 0..<Self.operationCount {
             let operation = FileOperation.random(size: model.size, limit: Self.limit, using: &random)
             history.append("\(step): \(operation)")
-            try operation.apply(to: file)
+            try file.perform(operation)
             operation.apply(to: &model)
             try #require(file.size == model.size, trace())
 
@@ -72,7 +72,7 @@ struct FileContentsModelTests {
         var model = ByteModel()
         for step in 0..<Self.operationCount {
             let operation = FileOperation.random(size: model.size, limit: 300_000, using: &random)
-            try operation.apply(to: file)
+            try file.perform(operation)
             operation.apply(to: &model)
             if random.oneIn(3) { try file.reopen() }
             try #require(same(try file.readAll(), model.bytes), "step \(step): \(operation)")

@@ -1,3 +1,5 @@
+@testable import CofferVault
+
 /// One thing that a program does to a file.
 enum FileOperation: CustomStringConvertible {
     case write(data: [UInt8], offset: Int)
@@ -13,17 +15,6 @@ enum FileOperation: CustomStringConvertible {
         case .punch(let offset, let count): "punch \(count) at \(offset)"
         case .zero(let offset, let count, let keepSize): "zero \(count) at \(offset) keep \(keepSize)"
         case .reserve(let offset, let count, let keepSize): "reserve \(count) at \(offset) keep \(keepSize)"
-        }
-    }
-
-    /// Does it to a file.
-    func apply(to file: OpenContents) throws {
-        switch self {
-        case .write(let data, let offset): try file.write(data, at: offset)
-        case .resize(let size): try file.resize(to: size)
-        case .punch(let offset, let count): try file.punch(offset, count)
-        case .zero(let offset, let count, let keepSize): try file.zero(offset, count, keepSize: keepSize)
-        case .reserve(let offset, let count, let keepSize): try file.reserve(offset, count, keepSize: keepSize)
         }
     }
 
@@ -103,5 +94,20 @@ enum FileOperation: CustomStringConvertible {
         }
         offset = min(offset, limit - 1)
         return (offset, max(1, min(count, limit - offset)))
+    }
+}
+
+extension FileContents {
+    /// Does one operation.
+    func perform(_ operation: FileOperation, _ scratch: Scratch) throws {
+        switch operation {
+        case .write(let data, let offset): try writeBytes(data[...], at: offset, scratch)
+        case .resize(let size): try resize(to: size, scratch)
+        case .punch(let offset, let count): try punch(offset: offset, count: count, scratch)
+        case .zero(let offset, let count, let keepSize):
+            try zero(offset: offset, count: count, keepSize: keepSize, scratch)
+        case .reserve(let offset, let count, let keepSize):
+            try reserve(offset: offset, count: count, keepSize: keepSize, scratch)
+        }
     }
 }

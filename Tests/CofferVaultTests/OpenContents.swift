@@ -44,55 +44,51 @@ final class OpenContents {
             disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, scratch: scratch)
     }
 
-    func write(_ bytes: [UInt8], at offset: Int) throws(VaultError) {
-        guard !bytes.isEmpty else { return }
-        // One copy to a pointer of our own: a typed error does not pass through the array's closure.
-        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 16)
-        defer { copy.deallocate() }
-        copy.copyBytes(from: bytes)
-        guard let base = copy.baseAddress else { return }
-        try contents.write(base, count: bytes.count, at: offset, scratch)
+    func write(_ bytes: [UInt8], at offset: Int) throws {
+        try contents.writeBytes(bytes[...], at: offset, scratch)
     }
 
-    func read(_ count: Int, at offset: Int) throws(VaultError) -> [UInt8] {
+    func read(_ count: Int, at offset: Int) throws -> [UInt8] {
         try contents.readBytes(count, at: offset, scratch)
     }
 
-    func readAll() throws(VaultError) -> [UInt8] { try read(size, at: 0) }
+    func readAll() throws -> [UInt8] { try read(size, at: 0) }
 
-    func resize(to size: Int) throws(VaultError) { try contents.resize(to: size, scratch) }
+    func resize(to size: Int) throws { try perform(.resize(size)) }
 
-    func punch(_ offset: Int, _ count: Int) throws(VaultError) {
-        try contents.punch(offset: offset, count: count, scratch)
+    func punch(_ offset: Int, _ count: Int) throws { try perform(.punch(offset: offset, count: count)) }
+
+    func zero(_ offset: Int, _ count: Int, keepSize: Bool) throws {
+        try perform(.zero(offset: offset, count: count, keepSize: keepSize))
     }
 
-    func zero(_ offset: Int, _ count: Int, keepSize: Bool) throws(VaultError) {
-        try contents.zero(offset: offset, count: count, keepSize: keepSize, scratch)
-    }
+    func perform(_ operation: FileOperation) throws { try contents.perform(operation, scratch) }
 
-    func reserve(_ offset: Int, _ count: Int, keepSize: Bool) throws(VaultError) {
-        try contents.reserve(offset: offset, count: count, keepSize: keepSize, scratch)
-    }
+    func settle() throws { try contents.settle(scratch) }
 
-    func settle() throws(VaultError) { try contents.settle(scratch) }
+    func sync() throws { try contents.sync(dataOnly: true, scratch) }
 
-    func sync() throws(VaultError) { try contents.sync(dataOnly: true, scratch) }
+    func nextData(_ offset: Int) throws -> Int? { try contents.nextData(from: offset, scratch) }
 
-    func nextData(_ offset: Int) throws(VaultError) -> Int? { try contents.nextData(from: offset, scratch) }
-
-    func nextHole(_ offset: Int) throws(VaultError) -> Int? { try contents.nextHole(from: offset, scratch) }
+    func nextHole(_ offset: Int) throws -> Int? { try contents.nextHole(from: offset, scratch) }
 }
 
 extension FileContents {
+    /// Writes an array's bytes.
+    func writeBytes(_ bytes: ArraySlice<UInt8>, at offset: Int, _ scratch: Scratch) throws {
+        try bytes.withUnsafeBytes { source in
+            if let base = source.baseAddress { try write(base, count: source.count, at: offset, scratch) }
+        }
+    }
+
     /// Up to `count` bytes at `offset`, in an array.
-    func readBytes(_ count: Int, at offset: Int, _ scratch: Scratch) throws(VaultError) -> [UInt8] {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, count), alignment: 16)
-        defer { buffer.deallocate() }
-        guard let base = buffer.baseAddress else { return [] }
-        // What is not read must not look as if it had been.
-        buffer.initializeMemory(as: UInt8.self, repeating: 0xEE)
-        let got = try read(into: base, count: count, at: offset, scratch)
-        return Array(UnsafeRawBufferPointer(start: base, count: got))
+    func readBytes(_ count: Int, at offset: Int, _ scratch: Scratch) throws -> [UInt8] {
+        try [UInt8](unsafeUninitializedCapacity: max(1, count)) { buffer, initialized in
+            guard let base = buffer.baseAddress else { return }
+            // What is not read must not look as if it had been.
+            memset(base, 0xEE, count)
+            initialized = try read(into: UnsafeMutableRawPointer(base), count: count, at: offset, scratch)
+        }
     }
 }
 

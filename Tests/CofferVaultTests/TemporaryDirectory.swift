@@ -51,3 +51,8 @@ func setRawBytes(_ path: String, _ bytes: [UInt8]) throws {
     let put = bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, 0) }
     guard put == bytes.count else { throw Errno(rawValue: errno) }
 }
+
+/// Removes a file where there is one.
+func removeFile(_ path: String) throws {
+    guard unlink(path) == 0 || errno == ENOENT else { throw Errno(rawValue: errno) }
+}

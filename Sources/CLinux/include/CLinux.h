@@ -55,6 +55,8 @@ ssize_t coffer_getxattr(int fd, const char *name, void *value, size_t size);
 int coffer_setxattr(int fd, const char *name, const void *value, size_t size, int flags);
 ssize_t coffer_listxattr(int fd, char *list, size_t size);
 int coffer_removexattr(int fd, const char *name);
+unsigned coffer_major(dev_t device);
+unsigned coffer_minor(dev_t device);
 int coffer_wifexited(int status);
 int coffer_wexitstatus(int status);
 

@@ -1,0 +1,56 @@
+import CofferVault
+import Glibc
+
+/// How far an extraction is, in one line on standard error that writes over itself; only where that is a terminal.
+final class Progress {
+    private let isShown = isatty(STDERR_FILENO) == 1
+    private let began = Progress.now()
+    private var last = 0.0
+    private var hasLine = false
+
+    /// Shows the line, ten times a second at most.
+    func show(_ totals: TreeTotals) {
+        guard isShown else { return }
+        let now = Self.now()
+        guard now - last >= 0.1 else { return }
+        last = now
+        let seconds = max(now - began, 0.001)
+        put(
+            "\r\(totals.files) files, \(ByteText.text(totals.bytes)), "
+                + "\(ByteText.text(Int(Double(totals.bytes) / seconds)))/s\u{1B}[K")
+        hasLine = true
+    }
+
+    /// Takes the line away, so that something else can be written there.
+    func clear() {
+        if hasLine { put("\r\u{1B}[K") }
+        hasLine = false
+    }
+
+    private func put(_ text: String) {
+        var text = text
+        // What cannot be shown is no reason to stop.
+        text.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    }
+
+    private static func now() -> Double {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+}
+
+/// Counts of bytes for people.
+enum ByteText {
+    /// With the unit that leaves one to four digits: `812 B`, `45.3 MB`.
+    static func text(_ count: Int) -> String {
+        var value = count * 10
+        var unit = 0
+        let units = ["B", "kB", "MB", "GB", "TB", "PB"]
+        while value >= 10_000 && unit < units.count - 1 {
+            value /= 1000
+            unit += 1
+        }
+        return (unit == 0 ? String(count) : "\(value / 10).\(value % 10)") + " " + units[unit]
+    }
+}

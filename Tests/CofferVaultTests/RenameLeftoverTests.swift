@@ -1,0 +1,154 @@
+import CofferFormat
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import CofferVault
+
+/// What Coffer keeps in directories: it never stands in a person's way, and is not lost where something fails.
+struct RenameLeftoverTests {
+    private func makePinned(_ vault: TreeVault, _ path: String) throws {
+        try vault.makeDirectory("made")
+        try vault.makeFile("made/file")
+        try vault.rename("made", to: path)
+        try vault.remove(path + "/file")
+        #expect(try vault.raw(path) == ["coffer.dir"])
+    }
+
+    @Test func removingADirectoryWithLeftovers() throws {
+        let vault = try TreeVault()
+        try makePinned(vault, "a")
+        let stored = try vault.stored("a")
+        for name in ["coffer.dir.new", "coffer.link.AAAAAAAAAAAAAAAAAAAAAA", "coffer.long.AAAAAAAAAAAAAAAAAAAAAA.00.x"] {
+            try setRawBytes(stored + "/" + name, [])
+        }
+        // A machine that stopped while it made a directory.
+        #expect(mkdir(stored + "/coffer.new.AAAAAAAAAAAAAAAAAAAAAA", 0o700) == 0)
+        try setRawBytes(stored + "/coffer.new.AAAAAAAAAAAAAAAAAAAAAA/coffer.dir.new", [1])
+        #expect(try vault.list("a") == [])
+        try vault.remove("a")
+        #expect(try vault.list() == [])
+    }
+
+    @Test func aForeignFileKeepsItsDirectory() throws {
+        let vault = try TreeVault()
+        try vault.makeDirectory("a")
+        try setRawBytes(try vault.stored("a") + "/notes.txt", [1])
+        #expect(throws: VaultError.system(.directoryNotEmpty)) { try vault.remove("a") }
+        #expect(try vault.raw("a") == ["notes.txt"])
+    }
+
+    @Test func renamingOverAnEmptyDirectoryWithRecords() throws {
+        let vault = try TreeVault()
+        try makePinned(vault, "old")
+        try vault.makeDirectory("new")
+        try vault.makeFile("new/file")
+        try vault.rename("new", to: "old")
+        #expect(try vault.text("old/file") == "contents")
+        #expect(try vault.list() == ["old"])
+    }
+
+    @Test func aRefusedRenameLeavesTheTargetsRecords() throws {
+        let vault = try TreeVault()
+        try makePinned(vault, "a")
+        try vault.makeFile("file")
+        #expect(throws: VaultError.system(.isDirectory)) { try vault.rename("file", to: "a") }
+        #expect(try vault.raw("a") == ["coffer.dir"])
+    }
+
+    @Test func aRefusedRenameLeavesTheTargetsName() throws {
+        let vault = try TreeVault()
+        let long = String(repeating: "l", count: 250)
+        try vault.makeDirectory(long)
+        try vault.makeFile(long + "/file")
+        try vault.makeDirectory("a")
+        try vault.makeFile("b")
+        #expect(throws: VaultError.system(.directoryNotEmpty)) { try vault.rename("a", to: long) }
+        #expect(throws: VaultError.system(.isDirectory)) { try vault.rename("b", to: long) }
+        #expect(throws: VaultError.system(.fileExists)) { try vault.makeFile(long) }
+        #expect(throws: VaultError.system(.fileExists)) { try vault.makeLink(long, to: "x") }
+        #expect(throws: VaultError.system(.fileExists)) {
+            try vault.makeLink(long, to: String(repeating: "t", count: 4000))
+        }
+        #expect(try vault.list() == ["a", "b", long])
+    }
+
+    @Test func damagedRecordsAreNotOverwritten() throws {
+        let vault = try TreeVault()
+        try vault.makeDirectory("made")
+        try vault.makeFile("made/file")
+        try vault.rename("made", to: "a")
+        let record = try vault.stored("a") + "/coffer.dir"
+        let good = try rawBytes(record)
+        try setRawBytes(record, Array(good.dropLast()))
+        #expect(try vault.list("a") == ["?"])
+        #expect(throws: VaultError.damaged(Damage(.directory))) { try vault.rename("a", to: "b") }
+        try setRawBytes(record, good)
+        #expect(try vault.text("a/file") == "contents")
+    }
+
+    @Test func whateverStandsInTheRecordsPlaceIsNotWaitedFor() throws {
+        let vault = try TreeVault()
+        for path in ["a", "b", "c"] { try vault.makeDirectory(path) }
+        #expect(mkfifo(try vault.stored("a") + "/coffer.dir", 0o600) == 0)
+        #expect(mkdir(try vault.stored("b") + "/coffer.dir", 0o700) == 0)
+        #expect(symlink("/dev/zero", try vault.stored("c") + "/coffer.dir") == 0)
+        for path in ["a", "b", "c"] {
+            #expect(try vault.list(path) == [])
+            try vault.makeFile(path + "/file")
+            #expect(try vault.text(path + "/file") == "contents")
+        }
+    }
+
+    @Test func aMarkOutlivesItsDirectory() throws {
+        let vault = try TreeVault()
+        for path in ["backup", "backup/daily", "kept"] { try vault.makeDirectory(path) }
+        try vault.makeFile("backup/daily/file")
+        let id = try vault.directory("backup/daily").directory.identity.creating
+        try vault.rename("backup/daily", to: "kept/daily")
+        try vault.remove("backup")
+        for path in ["backup", "backup/daily"] { try vault.makeDirectory(path) }
+        #expect(try vault.directory("backup/daily").directory.identity.creating != id)
+        #expect(try vault.directory("kept/daily").directory.identity.creating == id)
+    }
+
+    @Test func aMarkOutlivesBeingReplacedAndMoved() throws {
+        for isReplaced in [true, false] {
+            let vault = try TreeVault()
+            for path in ["p", "p/x", "kept", "other"] { try vault.makeDirectory(path) }
+            try vault.makeFile("p/x/file")
+            let id = try vault.directory("p/x").directory.identity.creating
+            try vault.rename("p/x", to: "kept/x")
+            if isReplaced {
+                try vault.rename("other", to: "p")
+            } else {
+                try vault.rename("p", to: "q")
+                try vault.rename("q", to: "p")
+            }
+            try vault.makeDirectory("p/x")
+            #expect(try vault.directory("p/x").directory.identity.creating != id, "replaced: \(isReplaced)")
+        }
+    }
+
+    @Test func aNameIsTakenUnderWhateverIDItStands() throws {
+        let vault = try TreeVault()
+        try vault.makeDirectory("made")
+        try vault.makeFile("made/file")
+        try vault.rename("made", to: "a")
+        // As another machine would, which has not seen the records.
+        let directory = try vault.directory("a").directory
+        let plain = VaultDirectory(
+            descriptor: directory.descriptor, identity: DirectoryIdentity(derived: directory.identity.derived))
+        try vault.makeFile(Array("other".utf8), in: plain, [1])
+        #expect(try vault.list("a") == ["file", "other"])
+        #expect(throws: VaultError.system(.fileExists)) { try vault.makeFile("a/other") }
+        #expect(throws: VaultError.system(.fileExists)) { try vault.makeDirectory("a/other") }
+        try vault.rename("a/file", to: "a/other")
+        #expect(try vault.list("a") == ["other"])
+        #expect(try vault.text("a/other") == "contents")
+        // Moving on, entries of both ids stay.
+        try vault.makeFile(Array("third".utf8), in: plain, [1])
+        try vault.rename("a", to: "b")
+        #expect(try vault.list("b") == ["other", "third"])
+    }
+}
