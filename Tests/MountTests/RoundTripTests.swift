@@ -43,7 +43,8 @@ import Testing
         // No name or content is readable in the vault.
         #expect(try vault.shell("find vault -name '*.h' -o -name '*.py' -o -iname '*python*' | wc -l") == "0")
         #expect(
-            try vault.shell("{ grep -rIl 'include\\|import' vault --exclude=coffer.json || true; } | wc -l", seconds: 300) == "0")
+            try vault.shell(
+                "{ grep -rIl 'include\\|import' vault --exclude=coffer.json || true; } | wc -l", seconds: 300) == "0")
     }
 
     /// Everything that a tree can have in it but never has.
