@@ -72,7 +72,8 @@ public final class FileContents: @unchecked Sendable {
             try makeEmpty(scratch)
             return
         }
-        let plausible = salvaging ? BlockGeometry.plausibleSize(cipherSize: status.st_size) : nil
+        let canSalvage = salvaging && status.st_size > BlockGeometry.emptyFileCount
+        let plausible = canSalvage ? BlockGeometry.plausibleSize(cipherSize: status.st_size) : nil
         guard let size = BlockGeometry.plainSize(cipherSize: status.st_size) ?? plausible else {
             throw .damaged(Damage(.size))
         }

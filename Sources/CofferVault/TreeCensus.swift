@@ -13,16 +13,17 @@ public struct TreeCensus: Equatable, Sendable {
 
     /// Counts through the whole tree.
     public init(of tree: Tree) throws(VaultError) {
-        try count(tree, try tree.root())
-    }
-
-    private mutating func count(_ tree: Tree, _ directory: TreeDirectory) throws(VaultError) {
-        foreign += try Self.foreignEntries(tree, directory)
-        for listed in try tree.list(directory) {
+        let walk = try TreeWalk(tree, from: try tree.root())
+        foreign = try Self.foreignEntries(tree, walk.directory)
+        while let step = try walk.next() {
+            guard case .entry(let listed) = step else { continue }
             if listed.isPlaceholder { unreadable += 1 }
-            guard let entry = try tree.entry(listed, in: directory) else { continue }
+            guard let entry = try tree.entry(listed, in: walk.directory) else { continue }
             if entry.isFile && entry.backing.st_size == 0 { empty += 1 }
-            if entry.isDirectory && !entry.isPlaceholder { try count(tree, try tree.open(entry, in: directory)) }
+            if entry.isDirectory && !entry.isPlaceholder {
+                try walk.enter(entry)
+                foreign += try Self.foreignEntries(tree, walk.directory)
+            }
         }
     }
 

@@ -52,7 +52,7 @@ public final class TreeDirectory {
     }
 
     /// The place of a listed entry in it.
-    func place(of listed: ListedEntry) -> TreePlace {
+    public func place(of listed: ListedEntry) -> TreePlace {
         TreePlace(in: place, name: listed.name, stored: listed.stored.bytes)
     }
 }

@@ -83,14 +83,13 @@ public final class TreeExtraction {
         switch target {
         case .directory(let source):
             start = source.place
+            var walk: TreeWalk?
             try guarding(source.place) { () throws(Failure) in
+                walk = try fromVault { () throws(VaultError) in try TreeWalk(tree, from: source) }
                 // Else what is made here would inherit it instead of having its own.
                 try removeDefaultACL(of: destination)
-                let status = try fromVault { () throws(VaultError) in try tree.status(of: source) }
-                let entries = try fromVault { () throws(VaultError) in try tree.list(source) }
-                try extract(entries, of: source, into: destination)
-                try finishDirectory(source, status, destination)
             }
+            if let walk { try extract(walk, into: destination) }
         case .entry(let entry, let parent):
             start = parent.place
             try extract(entry, names: [], in: parent, into: destination)
@@ -99,29 +98,67 @@ public final class TreeExtraction {
 
     // MARK: Walking
 
-    private func extract(
-        _ entries: [ListedEntry], of source: TreeDirectory, into target: Int32
-    ) throws(Failure) {
-        for listed in entries {
-            do throws(Errno) {
-                try extract(listed, among: entries, of: source, into: target)
-            } catch {
-                throw .destination(error)
+    private func extract(_ walk: TreeWalk, into destination: Int32) throws(Errno) {
+        var target = DirectoryTrail(disk: disk, first: destination)
+        while let step = try next(walk) {
+            switch step {
+            case .entry(let listed):
+                guard let entry = try find(listed, walk.directory) else { continue }
+                if entry.isDirectory {
+                    try enter(entry, walk, &target)
+                } else {
+                    try extract(entry, names: walk.entries, in: walk.directory, into: target.last)
+                }
+            case .end:
+                try guarding(walk.directory.place) { () throws(Failure) in
+                    try finishDirectory(walk.directory, walk.status, target.last)
+                }
+                try target.leave()
             }
         }
     }
 
-    private func extract(
-        _ listed: ListedEntry, among entries: [ListedEntry], of source: TreeDirectory, into target: Int32
-    ) throws(Errno) {
+    /// A directory that has moved while the walk was below it cannot be gone on with.
+    private func next(_ walk: TreeWalk) throws(Errno) -> TreeWalk.Step? {
+        do throws(VaultError) {
+            return try walk.next()
+        } catch {
+            throw error.errno
+        }
+    }
+
+    private func find(_ listed: ListedEntry, _ source: TreeDirectory) throws(Errno) -> TreeEntry? {
         let place = source.place(of: listed)
-        if listed.isPlaceholder { return report(place, .damaged(Damage(.name))) }
+        if listed.isPlaceholder {
+            report(place, .damaged(Damage(.name)))
+            return nil
+        }
         var found: TreeEntry?
         try guarding(place) { () throws(Failure) in
             found = try fromVault { () throws(VaultError) in try tree.entry(listed, in: source) }
             if found == nil { report(place, .vanished) }
         }
-        if let found { try extract(found, names: entries, in: source, into: target) }
+        return found
+    }
+
+    private func enter(_ entry: TreeEntry, _ walk: TreeWalk, _ target: inout DirectoryTrail) throws(Errno) {
+        try guarding(walk.directory.place(of: entry)) { () throws(Failure) in
+            try fromVault { () throws(VaultError) in try walk.enter(entry) }
+            do throws(Failure) {
+                try toDestination { () throws(Errno) in
+                    let name = StoredName(entry.name)
+                    try disk.makeDirectory(at: target.last, name.cString, mode: 0o700)
+                    try target.enter(
+                        try disk.open(
+                            at: target.last, name.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW))
+                }
+            } catch {
+                try fromVault { () throws(VaultError) in try walk.leave() }
+                throw error
+            }
+            change { $0.directories += 1 }
+        }
+        onProgress(totals)
     }
 
     private func extract(
@@ -129,33 +166,14 @@ public final class TreeExtraction {
     ) throws(Errno) {
         let place = source.place(of: entry)
         try guarding(place) { () throws(Failure) in
-            if entry.isDirectory {
-                try extractDirectory(entry, in: source, into: target)
-            } else if try !linkToMade(entry, names: names, place, into: target) {
-                switch entry.type {
-                case S_IFREG: try extractFile(entry, names: names, in: source, place, into: target)
-                case S_IFLNK: try extractLink(entry, in: source, place, into: target)
-                default: try extractNode(entry, in: source, place, into: target)
-                }
+            if try linkToMade(entry, names: names, place, into: target) { return }
+            switch entry.type {
+            case S_IFREG: try extractFile(entry, names: names, in: source, place, into: target)
+            case S_IFLNK: try extractLink(entry, in: source, place, into: target)
+            default: try extractNode(entry, in: source, place, into: target)
             }
         }
         onProgress(totals)
-    }
-
-    private func extractDirectory(
-        _ entry: TreeEntry, in parent: TreeDirectory, into target: Int32
-    ) throws(Failure) {
-        let source = try fromVault { () throws(VaultError) in try tree.open(entry, in: parent) }
-        let entries = try fromVault { () throws(VaultError) in try tree.list(source) }
-        let name = StoredName(entry.name)
-        let descriptor = try toDestination { () throws(Errno) in
-            try disk.makeDirectory(at: target, name.cString, mode: 0o700)
-            return try disk.open(at: target, name.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-        }
-        defer { disk.close(descriptor) }
-        change { $0.directories += 1 }
-        try extract(entries, of: source, into: descriptor)
-        try finishDirectory(source, entry.backing, descriptor)
     }
 
     // MARK: Totals and problems

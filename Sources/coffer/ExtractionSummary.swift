@@ -52,7 +52,8 @@ struct ExtractionSummary: Encodable {
             case .unwritable(let code): (kind, reason) = ("failed", "cannot be written: \(code)")
             case .skippedDevice: (kind, reason) = ("skipped", "only root can make a device node")
             case .vanished: (kind, reason) = ("skipped", "gone while the vault was read")
-            case .incomplete(let property, let code): (kind, reason) = ("incomplete", "without its \(property): \(code)")
+            case .incomplete(let property, let code):
+                (kind, reason) = ("incomplete", "without its \(property): \(code)")
             }
             block = damage?.block
             lostBytes = lost

@@ -47,45 +47,60 @@ struct Listing {
         try format.begin()
         switch target {
         case .directory(let directory):
-            let rows = try CommandError.reading(directory.place.path, vault: vault) { () throws(VaultError) in
-                try self.rows(of: directory, prefix: [])
+            let walk = try CommandError.reading(directory.place.path, vault: vault) { () throws(VaultError) in
+                try TreeWalk(tree, from: directory)
             }
-            try put(rows, of: directory, to: &format)
+            try put(walk, vault: vault, to: &format)
         case .entry(let entry, let parent):
-            let rows = [row(entry, in: parent, prefix: [])]
-            format.measure(rows)
-            for row in rows { try format.put(row) }
+            let row = row(entry, in: parent, prefix: [])
+            format.measure([row])
+            try format.put(row)
         }
         try format.end()
     }
 
     private mutating func put(
-        _ rows: [ListedRow], of directory: TreeDirectory, to format: inout some ListingFormat
+        _ walk: TreeWalk, vault: String, to format: inout some ListingFormat
     ) throws(CommandError) {
-        format.measure(rows)
-        for row in rows {
+        // For each directory on the way, the rows that are still to come, the next one last.
+        var pending: [[ListedRow?]] = [rows(of: walk, prefix: [], measuredBy: &format)]
+        while true {
+            let step = try CommandError.reading(walk.directory.place.path, vault: vault) { () throws(VaultError) in
+                try walk.next()
+            }
+            guard let step else { return }
+            guard case .entry = step else {
+                pending.removeLast()
+                continue
+            }
+            guard let row = pending[pending.count - 1].popLast() ?? nil else { continue }
             try format.put(row)
             guard isRecursive, row.entry.isDirectory, !row.entry.isPlaceholder else { continue }
-            let child: TreeDirectory
-            let below: [ListedRow]
             do throws(VaultError) {
-                child = try tree.open(row.entry, in: directory)
-                below = try self.rows(of: child, prefix: row.shown)
+                try walk.enter(row.entry)
             } catch {
                 problem(row.path, error)
                 continue
             }
-            try put(below, of: child, to: &format)
+            pending.append(rows(of: walk, prefix: row.shown, measuredBy: &format))
         }
     }
 
-    private mutating func rows(of directory: TreeDirectory, prefix: [UInt8]) throws(VaultError) -> [ListedRow] {
-        var rows: [ListedRow] = []
-        for listed in try tree.list(directory) {
-            // What has gone since is not there.
-            guard let entry = try tree.entry(listed, in: directory) else { continue }
-            rows.append(row(entry, in: directory, prefix: prefix))
+    /// The rows of the directory that the walk is in; nil for what has gone since it was listed.
+    private mutating func rows(
+        of walk: TreeWalk, prefix: [UInt8], measuredBy format: inout some ListingFormat
+    ) -> [ListedRow?] {
+        var rows: [ListedRow?] = []
+        for listed in walk.entries.reversed() {
+            do throws(VaultError) {
+                rows.append(
+                    try tree.entry(listed, in: walk.directory).map { row($0, in: walk.directory, prefix: prefix) })
+            } catch {
+                rows.append(nil)
+                problem(walk.directory.place(of: listed).path, error)
+            }
         }
+        format.measure(rows.compactMap { $0 })
         return rows
     }
 

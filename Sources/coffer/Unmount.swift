@@ -40,14 +40,16 @@ struct Unmount: ParsableCommand {
         if !lazy { try Self.waitUntilClosed(mount.source) }
     }
 
-    /// The driver holds a lock on the vault until it has ended.
+    /// The driver holds a lock on the vault until it has ended. Other readers may hold theirs on.
     private static func waitUntilClosed(_ vault: String) throws(CommandError) {
         let disk = Disk()
-        for _ in 0..<600 {
+        for attempt in 0..<600 {
             do throws(Errno) {
                 let descriptor = try disk.open(at: AT_FDCWD, vault, flags: O_RDONLY | O_DIRECTORY)
                 defer { disk.close(descriptor) }
                 if try disk.tryLock(descriptor, exclusive: true) { return }
+                // Readers that stay longer than this mount's driver takes to end: nobody writes.
+                if attempt >= 20, try disk.tryLock(descriptor, exclusive: false) { return }
             } catch {
                 // The vault cannot be looked at from here (another mount namespace, say): the kernel has unmounted it.
                 return

@@ -59,7 +59,7 @@ struct DamageTests {
         var random = SeededRandom(seed: 22)
         var tamperings = Tampering.structural(of: sample, other: other)
         // Exchanges grow with the square of the blocks: a choice of them, and of single bytes.
-        tamperings = tamperings.filter { _ in tamperings.count < 160 || random.oneIn(tamperings.count / 100) }
+        tamperings = tamperings.filter { _ in tamperings.count < 160 || random.oneIn(tamperings.count / 60) }
         for _ in 0..<40 {
             let position = random.below(sample.stored.count)
             var changed = sample.stored

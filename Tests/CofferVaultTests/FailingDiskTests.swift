@@ -53,6 +53,7 @@ struct FailingDiskTests {
     /// Does the session once for every operation and every change within it that can fail.
     private func runSession(_ cipher: CipherSuite, _ fault: (Int) -> FailingDisk.Fault) throws {
         let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
         let scratch = try Scratch()
         for step in Self.session.indices {
             var call = 1

@@ -18,6 +18,7 @@ struct FileContentsModelTests {
     func contentsAreWhatTheModelSays(cipher: CipherSuite, seed: UInt64) throws {
         var random = SeededRandom(seed: seed &* 1000 &+ UInt64(cipher.rawValue))
         let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
         let ring = try fixedRing()
         let file = try OpenContents(directory.file("model"), ring: ring, cipher: cipher)
         var model = ByteModel()
@@ -68,6 +69,7 @@ struct FileContentsModelTests {
     func whatWasNotSettledReadsTheSame(cipher: CipherSuite) throws {
         var random = SeededRandom(seed: 77)
         let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
         let file = try OpenContents(directory.file("model"), ring: try fixedRing(), cipher: cipher)
         var model = ByteModel()
         for step in 0..<Self.operationCount {

@@ -19,7 +19,8 @@ struct RenameLeftoverTests {
         let vault = try TreeVault()
         try makePinned(vault, "a")
         let stored = try vault.stored("a")
-        for name in ["coffer.dir.new", "coffer.link.AAAAAAAAAAAAAAAAAAAAAA", "coffer.long.AAAAAAAAAAAAAAAAAAAAAA.00.x"] {
+        for name in ["coffer.dir.new", "coffer.link.AAAAAAAAAAAAAAAAAAAAAA", "coffer.long.AAAAAAAAAAAAAAAAAAAAAA.00.x"]
+        {
             try setRawBytes(stored + "/" + name, [])
         }
         // A machine that stopped while it made a directory.
@@ -136,9 +137,11 @@ struct RenameLeftoverTests {
         try vault.makeFile("made/file")
         try vault.rename("made", to: "a")
         // As another machine would, which has not seen the records.
-        let directory = try vault.directory("a").directory
+        let opened = try vault.directory("a")
+        defer { withExtendedLifetime(opened) {} }
         let plain = VaultDirectory(
-            descriptor: directory.descriptor, identity: DirectoryIdentity(derived: directory.identity.derived))
+            descriptor: opened.directory.descriptor,
+            identity: DirectoryIdentity(derived: opened.directory.identity.derived))
         try vault.makeFile(Array("other".utf8), in: plain, [1])
         #expect(try vault.list("a") == ["file", "other"])
         #expect(throws: VaultError.system(.fileExists)) { try vault.makeFile("a/other") }

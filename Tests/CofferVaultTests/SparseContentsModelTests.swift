@@ -12,6 +12,7 @@ struct SparseContentsModelTests {
     func contentsAreWhatTheModelSays(cipher: CipherSuite, seed: UInt64) throws {
         var random = SeededRandom(seed: seed &* 1000 &+ UInt64(cipher.rawValue))
         let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
         let file = try OpenContents(directory.file("sparse"), ring: try fixedRing(), cipher: cipher)
         var model = SparseModel()
         var history: [String] = []
@@ -65,6 +66,7 @@ struct SparseContentsModelTests {
 
     @Test func aHoleLongerThanOneGapIsBroken() throws {
         let directory = try TemporaryDirectory()
+        defer { withExtendedLifetime(directory) {} }
         let file = try OpenContents(directory.file("sparse"), ring: try fixedRing(), cipher: .aes256GCM)
         try file.write([1], at: 0)
         // One gap more than a block can vouch for, by writing past the end; then the same by punching.

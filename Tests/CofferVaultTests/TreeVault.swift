@@ -25,6 +25,36 @@ final class TreeVault {
         scratch = try Scratch()
     }
 
+    deinit {
+        // By descriptors: what a test makes may have longer paths than the system takes.
+        do {
+            let descriptor = try openFile(home.path, flags: O_RDONLY | O_DIRECTORY)
+            defer { close(descriptor) }
+            try Self.empty(descriptor)
+        } catch {
+            print("could not empty \(home.path): \(error)")
+        }
+    }
+
+    private static func empty(_ directory: Int32) throws {
+        let disk = Disk()
+        var entries: [(StoredName, UInt8)] = []
+        try RawDirectory(disk: disk, descriptor: directory).forEach { name, type in
+            if name != [0x2E] && name != [0x2E, 0x2E] { entries.append((StoredName(name), type)) }
+            return true
+        }
+        for (name, type) in entries {
+            let isDirectory = type == UInt8(DT_DIR)
+            if isDirectory {
+                let below = try disk.open(at: directory, name.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+                defer { close(below) }
+                try disk.setMode(below, 0o700)
+                try empty(below)
+            }
+            try disk.remove(at: directory, name.cString, directory: isDirectory)
+        }
+    }
+
     // MARK: Finding
 
     /// The names of a path; slashes only separate.
@@ -175,7 +205,10 @@ final class TreeVault {
         options.salvages = salvages
         options.isPrivileged = geteuid() == 0
         var problems: [TreeProblem] = []
-        let extraction = try TreeExtraction(tree, options: options) { problems.append($0) } onProgress: { _ in }
+        let extraction = try TreeExtraction(tree, options: options) {
+            problems.append($0)
+        } onProgress: { _ in
+        }
         try extraction.extract(try tree.find(try TreePath(path.utf8)), into: descriptor)
         return (home.file(name), extraction.totals, problems)
     }

@@ -122,7 +122,7 @@ import Testing
         let second = try mount.remount()
         let names = try vault.shell("getfattr --absolute-names mnt/f | grep -v '^#' | cut -c1-30")
         #expect(
-            names.split(separator: "\n").sorted() == [
+            names.split(separator: "\n").map(String.init).sorted() == [
                 "user." + String(repeating: "0", count: 25), "user.comment", "user.empty",
             ])
         #expect(try vault.shell("getfattr --only-values -n user.comment mnt/f mnt/d") == "changedof d")
