@@ -118,9 +118,10 @@ public struct NameCodec: Sendable {
             return .reserved
         }
         if parts.count == 1 { return .long(tag: tag) }
-        guard parts.count == 3, parts[1].count == 2, let index = Int(String(decoding: parts[1], as: UTF8.self)),
-            index >= 0, !parts[2].isEmpty
-        else { return .reserved }
+        let isDigits = parts.count == 3 && parts[1].count == 2 && parts[1].allSatisfy { (0x30...0x39).contains($0) }
+        guard isDigits, let index = Int(String(decoding: parts[1], as: UTF8.self)), !parts[2].isEmpty else {
+            return .reserved
+        }
         return .companion(tag: tag, index: index, piece: Array(parts[2]))
     }
 

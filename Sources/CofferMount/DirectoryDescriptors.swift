@@ -1,8 +1,8 @@
 import CofferDisk
 import CofferVault
 import Glibc
-import SystemPackage
 import Synchronization
+import SystemPackage
 
 /// `O_PATH` descriptors of directories: a bounded number, however many directories the kernel remembers. What is not open is opened by its parent.
 ///

@@ -2,8 +2,8 @@ import CofferDisk
 import CofferFormat
 import CofferVault
 import Glibc
-import SystemPackage
 import Synchronization
+import SystemPackage
 
 /// Making and removing entries.
 extension FileSystem {

@@ -2,8 +2,8 @@ import CofferDisk
 import CofferFormat
 import CofferVault
 import Glibc
-import SystemPackage
 import Synchronization
+import SystemPackage
 
 /// An open file. Many handles share one inode's contents.
 final class FileHandle {

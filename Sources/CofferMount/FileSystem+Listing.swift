@@ -2,8 +2,8 @@ import CofferDisk
 import CofferFormat
 import CofferVault
 import Glibc
-import SystemPackage
 import Synchronization
+import SystemPackage
 
 /// An open directory.
 final class DirectoryHandle {
@@ -91,6 +91,7 @@ extension FileSystem {
 
     private func tell(_ entry: ListedEntry, in directory: Inode) {
         let (plain, stored) = paths(of: directory, entry.name)
-        log.unreadableName(plain: plain, stored: stored.isEmpty ? entry.stored.description : "\(stored)/\(entry.stored)")
+        log.unreadableName(
+            plain: plain, stored: stored.isEmpty ? entry.stored.description : "\(stored)/\(entry.stored)")
     }
 }

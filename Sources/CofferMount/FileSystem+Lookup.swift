@@ -17,12 +17,28 @@ extension FileSystem {
         try names.read { () throws(VaultError) in
             try withDirectory(parent) { directory throws(VaultError) in
                 guard let entry = try vault.lookUp(name, in: directory) else {
-                    if name.starts(with: DirectoryStream.placeholderPrefix) { throw .system(.ioError) }
+                    if try isPlaceholder(name, directory) { throw .system(.ioError) }
                     return nil
                 }
                 return try reference(entry.status, parent, directory.descriptor, entry.name.entry, entry.id, name)
             }
         }
+    }
+
+    /// Whether a name is listed for an entry whose own name does not verify.
+    private func isPlaceholder(_ name: [UInt8], _ directory: VaultDirectory) throws(VaultError) -> Bool {
+        guard name.starts(with: DirectoryStream.placeholderPrefix) else { return false }
+        let descriptor: Int32
+        do throws(Errno) {
+            descriptor = try disk.open(at: directory.descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        } catch {
+            throw .system(error)
+        }
+        let stream = DirectoryStream(vault: vault, descriptor: descriptor)
+        while let entry = try stream.next(directory.identity) {
+            if entry.isPlaceholder && entry.name == name { return true }
+        }
+        return false
     }
 
     /// Counts a look-up of an entry that exists.

@@ -44,7 +44,8 @@ extension FileSystem {
         if outcome.isTargetMarked { mark(newParent) }
         if let replaced, mode != .exchange { noteRemoved(replaced, newParent, orphan) }
         move(
-            old, from: parent, old.name.entry, to: Link(parent: newParent, stored: outcome.newName.entry, name: newName),
+            old, from: parent, old.name.entry,
+            to: Link(parent: newParent, stored: outcome.newName.entry, name: newName),
             outcome.moved)
         if mode == .exchange, let replaced {
             move(

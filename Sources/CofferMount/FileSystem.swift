@@ -2,8 +2,8 @@ import CofferDisk
 import CofferFormat
 import CofferVault
 import Glibc
-import SystemPackage
 import Synchronization
+import SystemPackage
 
 /// A mounted vault: inodes and handles over ``Vault``. The requests are in extensions by concern; they speak in inodes and bytes, and know libfuse only by
 /// its structs.

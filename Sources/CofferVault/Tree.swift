@@ -38,7 +38,11 @@ public struct Tree: Sendable {
     /// The entry of a name.
     public func entry(_ name: [UInt8], in directory: TreeDirectory) throws(VaultError) -> TreeEntry {
         guard let found = try vault.lookUp(name, in: directory.directory) else {
-            if name.starts(with: DirectoryStream.placeholderPrefix) { throw .damaged(Damage(.name)) }
+            if name.starts(with: DirectoryStream.placeholderPrefix),
+                try list(directory).contains(where: { $0.isPlaceholder && $0.name == name })
+            {
+                throw .damaged(Damage(.name))
+            }
             throw .system(.noSuchFileOrDirectory)
         }
         return TreeEntry(

@@ -25,7 +25,8 @@ struct LogLines: LogHandler {
         switch target {
         case .standardError: Self.put("coffer: \(text)\n", STDERR_FILENO)
         case .file(let descriptor): Self.put("\(Self.now()) \(event.level) \(text)\n", descriptor)
-        case .systemLog: coffer_syslog(event.level >= .error ? LOG_ERR : event.level >= .warning ? LOG_WARNING : LOG_INFO, text)
+        case .systemLog:
+            coffer_syslog(event.level >= .error ? LOG_ERR : event.level >= .warning ? LOG_WARNING : LOG_INFO, text)
         }
     }
 

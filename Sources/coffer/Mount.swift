@@ -23,7 +23,8 @@ struct Mount: ParsableCommand {
             Mount options (-o):
               ro, allow_other, idle=DURATION, log_file=FILE
               passphrase_file=FILE, passphrase_command=CMD
-              suid, dev, noexec, noatime, nodiratime, sync, dirsync
+              allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
+              noexec, noatime, nodiratime, sync, dirsync
 
             In /etc/fstab, with the program linked as /sbin/mount.fuse.coffer:
               /backup/photos /home/ada/Photos fuse.coffer noauto,passphrase_file=/root/photos.key 0 0
@@ -127,7 +128,9 @@ struct Mount: ParsableCommand {
     /// One writer, or any number of readers. On a read-only file system the mount is read-only.
     private func lock(_ directory: VaultDirectory, _ flags: inout MountFlags) throws(CommandError) {
         do throws(Errno) {
-            if try directory.disk.fileSystemStatus(directory.descriptor).f_flag & UInt(ST_RDONLY) != 0, !flags.isReadOnly {
+            if try directory.disk.fileSystemStatus(directory.descriptor).f_flag & UInt(ST_RDONLY) != 0,
+                !flags.isReadOnly
+            {
                 flags.isReadOnly = true
                 Report.warning("\(quoted(vault)) is on a read-only file system; mounting it read-only")
             }
@@ -139,7 +142,8 @@ struct Mount: ParsableCommand {
             .busy,
             flags.isReadOnly
                 ? "\(quoted(vault)) is mounted for writing; unmount it first"
-                : "\(quoted(vault)) is in use by another coffer; unmount it first, or mount with --read-only beside other readers")
+                : "\(quoted(vault)) is in use by another coffer; unmount it first, or mount with --read-only beside other readers"
+        )
     }
 
     private static func checkFUSE() throws(CommandError) {

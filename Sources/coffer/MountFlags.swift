@@ -31,15 +31,16 @@ struct MountFlags {
             switch (name, value) {
             case ("ro", nil): isReadOnly = true
             case ("allow_other", nil): allowsOthers = true
-            case ("dev", nil): allowsDevices = true
-            case ("suid", nil): allowsSetUserID = true
+            case ("dev", nil), ("allow_dev", nil): allowsDevices = true
+            case ("suid", nil), ("allow_suid", nil): allowsSetUserID = true
             case ("idle", let value?): idle = value
             case ("passphrase_file", let value?): passphraseFile = value
             case ("passphrase_command", let value?): passphraseCommand = value
             case ("log_file", let value?): logFile = value
             case (let name, nil) where Self.kernelNames.contains(name): kernelOptions.append(name)
             case (let name, _)
-            where Self.ignoredNames.contains(name) || name.hasPrefix("x-") || name == "comment" || name == "X-mount": break
+            where Self.ignoredNames.contains(name) || name.hasPrefix("x-") || name == "comment" || name == "X-mount":
+                break
             default:
                 throw CommandError(
                     .usage, "unknown mount option \(quoted(option)); 'coffer help mount' lists those there are")

@@ -30,12 +30,16 @@ struct Unmount: ParsableCommand {
         guard let mount = Mountpoint.mounts().last(where: { $0.path == path }) else {
             throw CommandError(.mountpoint, "no vault is mounted on \(quoted(mountpoint))")
         }
-        // Before the mount is gone everything must have reached the driver; an error here is seen below as a mount that stays busy.
+        // Before the mount is gone everything must have reached the driver; an error here is seen below as a mount
+        // that stays busy.
         Unmounting.flush(path)
         guard Unmounting.detach(path, lazily: lazy) else {
             throw CommandError(
                 .busy,
-                "\(quoted(mountpoint)) is in use; close the programs that use it ('fuser -vm \(printable(mountpoint))' lists them), or use --lazy")
+                """
+                \(quoted(mountpoint)) is in use; close the programs that use it \
+                ('fuser -vm \(printable(mountpoint))' lists them), or use --lazy
+                """)
         }
         if !lazy { try Self.waitUntilClosed(mount.source) }
     }

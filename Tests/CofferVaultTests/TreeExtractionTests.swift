@@ -238,6 +238,27 @@ struct TreeExtractionTests {
         #expect(try Disk().readBytes(file, limit: 300) == Array("deep".utf8))
     }
 
+    @Test func deepTreesOnTheWayBack() throws {
+        let vault = try TreeVault()
+        var directory = try vault.tree.root()
+        for level in 0..<100 {
+            let name = Array("d".utf8)
+            _ = try vault.vault.makeDirectory(name, in: directory.directory, mode: 0o700)
+            // Comes after what is below, on the way back.
+            try vault.makeFile(Array("z".utf8), in: directory.directory, [UInt8(level)])
+            directory = try vault.tree.open(try vault.tree.entry(name, in: directory), in: directory)
+        }
+        let out = try vault.extract()
+        #expect(out.problems.isEmpty)
+        #expect(out.totals.directories == 100 && out.totals.files == 100)
+        var path = out.path
+        for level in 0..<100 {
+            #expect(try rawBytes(path + "/z") == [UInt8(level)])
+            path += "/d"
+        }
+        #expect(try TreeCensus(of: vault.tree).unreadable == 0)
+    }
+
     @Test func aSingleFile() throws {
         let vault = try TreeVault()
         try vault.makeDirectory("a")
