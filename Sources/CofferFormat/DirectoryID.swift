@@ -46,12 +46,20 @@ public struct DirectoryIdentity: Equatable, Sendable {
     public let pins: [DirectoryID]
     /// A directory was renamed away from this one: new directories need a pin of their own.
     public let isMarked: Bool
+    /// The derived id may belong to a directory that was here before, so entries do not verify under it.
+    public let isClosed: Bool
 
     /// An identity from its parts.
-    public init(derived: DirectoryID, pins: [DirectoryID] = [], isMarked: Bool = false) {
+    public init(derived: DirectoryID, pins: [DirectoryID] = [], isMarked: Bool = false, isClosed: Bool = false) {
         self.derived = derived
         self.pins = pins
         self.isMarked = isMarked
+        self.isClosed = isClosed
+    }
+
+    /// The same, marked.
+    public var marked: DirectoryIdentity {
+        DirectoryIdentity(derived: derived, pins: pins, isMarked: true, isClosed: isClosed)
     }
 
     /// The id that new entries are made under.
@@ -59,6 +67,6 @@ public struct DirectoryIdentity: Equatable, Sendable {
 
     /// Every id that entries may verify under, the creating one first.
     public var accepted: [DirectoryID] {
-        pins.contains(derived) ? pins : pins + [derived]
+        pins.contains(derived) || isClosed && !pins.isEmpty ? pins : pins + [derived]
     }
 }

@@ -11,6 +11,7 @@ public struct DirectoryRecords: Sendable {
     private static let magic: [UInt8] = Array("COFD".utf8)
     private static let pinKind: UInt8 = 1
     private static let markKind: UInt8 = 2
+    private static let closedKind: UInt8 = 3
     /// The largest file.
     public static let maximumByteCount = 8 + maximumCount * recordCount
 
@@ -34,9 +35,12 @@ public struct DirectoryRecords: Sendable {
             for pin in identity.pins {
                 records.append(Self.record(cipher, Self.pinKind, pin.bytes, at: identity.derived))
             }
+            let nothing = [UInt8](repeating: 0, count: DirectoryID.byteCount)
             if identity.isMarked {
-                let nothing = [UInt8](repeating: 0, count: DirectoryID.byteCount)
                 records.append(Self.record(cipher, Self.markKind, nothing, at: identity.derived))
+            }
+            if identity.isClosed {
+                records.append(Self.record(cipher, Self.closedKind, nothing, at: identity.derived))
             }
         }
         guard records.count <= Self.maximumCount else { throw .malformed }
@@ -52,16 +56,18 @@ public struct DirectoryRecords: Sendable {
         guard count <= Self.maximumCount, bytes.count == 8 + count * Self.recordCount else { throw .malformed }
         var pins: [DirectoryID] = []
         var isMarked = false
+        var isClosed = false
         for index in 0..<count {
             let record = Array(bytes[(8 + index * Self.recordCount)..<(8 + (index + 1) * Self.recordCount)])
             guard let payload = open(record, at: derived) else { continue }
             switch payload[0] {
             case Self.pinKind: pins.append(DirectoryID(bytes: Array(payload[16..<32])))
             case Self.markKind: isMarked = true
+            case Self.closedKind: isClosed = true
             default: break
             }
         }
-        return DirectoryIdentity(derived: derived, pins: pins, isMarked: isMarked)
+        return DirectoryIdentity(derived: derived, pins: pins, isMarked: isMarked, isClosed: isClosed)
     }
 
     private func open(_ record: [UInt8], at place: DirectoryID) -> [UInt8]? {

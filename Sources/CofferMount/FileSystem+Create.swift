@@ -122,7 +122,7 @@ extension FileSystem {
                 guard entry.isDirectory else { throw .system(.notDirectory) }
                 let orphan = try orphanDescriptor(entry, directory)
                 do throws(VaultError) {
-                    try vault.removeDirectory(entry, in: directory)
+                    if try vault.removeDirectory(entry, in: directory) { mark(parent) }
                 } catch {
                     if orphan >= 0 { disk.close(orphan) }
                     throw error

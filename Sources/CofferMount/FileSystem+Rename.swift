@@ -66,12 +66,9 @@ extension FileSystem {
         }
     }
 
-    private func mark(_ directory: Inode) {
-        directory.identity.withLock { identity in
-            if let known = identity, !known.isMarked {
-                identity = DirectoryIdentity(derived: known.derived, pins: known.pins, isMarked: true)
-            }
-        }
+    /// Remembers that a directory is marked on disk now.
+    func mark(_ directory: Inode) {
+        directory.identity.withLock { $0 = $0?.marked }
     }
 
     /// After a rename that failed half-way, records on disk may say more than what is remembered: read them again.

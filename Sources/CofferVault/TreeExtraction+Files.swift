@@ -51,10 +51,12 @@ extension TreeExtraction {
         while offset < file.size {
             guard let data = try fromVault({ () throws(VaultError) in try file.nextData(from: offset) }) else { break }
             let end = try fromVault { () throws(VaultError) in try file.nextHole(from: data) ?? file.size }
-            var position = data
-            while position < end {
+            let filled = try withoutEdges(data..<end, of: file, isAfterHole: data > offset)
+            var position = filled.lowerBound
+            while position < filled.upperBound {
                 let got = try fromVault { () throws(VaultError) in
-                    try file.read(into: buffer, count: min(Self.bufferCount, end - position), at: position)
+                    try file.read(
+                        into: buffer, count: min(Self.bufferCount, filled.upperBound - position), at: position)
                 }
                 // Cut by somebody meanwhile.
                 if got == 0 { break }
@@ -68,6 +70,27 @@ extension TreeExtraction {
             offset = max(end, offset + 1)
         }
         try toDestination { () throws(Errno) in try disk.truncate(descriptor, to: file.size) }
+    }
+
+    /// A run of data without the block of zeros that the vault stores where a program only made the file longer: beside a hole, that is one again. Zeros
+    /// elsewhere are kept, because a program may have wanted the space.
+    private func withoutEdges(
+        _ run: Range<Int>, of file: TreeFile, isAfterHole: Bool
+    ) throws(Failure) -> Range<Int> {
+        var (start, end) = (run.lowerBound, run.upperBound)
+        if isAfterHole, try isZero(file, start) { start = min(start + BlockGeometry.plainCount, end) }
+        if start < end, end < file.size, try isZero(file, end - BlockGeometry.plainCount) {
+            end = max(end - BlockGeometry.plainCount, start)
+        }
+        return start..<end
+    }
+
+    /// Whether the block at `offset` is plaintext zeros.
+    private func isZero(_ file: TreeFile, _ offset: Int) throws(Failure) -> Bool {
+        let got = try fromVault { () throws(VaultError) in
+            try file.read(into: buffer, count: BlockGeometry.plainCount, at: offset)
+        }
+        return memcmp(buffer, scratch.zeros, got) == 0
     }
 
     /// Every block that verifies, holes for the others. Returns how many bytes did not.

@@ -41,7 +41,7 @@ extension Vault {
             }
             return (stored, DirectoryIdentity(derived: derived))
         }
-        let identity = DirectoryIdentity(derived: derived, pins: [.random()])
+        let identity = DirectoryIdentity(derived: derived, pins: [.random()], isClosed: true)
         let making = ReservedName.making(random: DirectoryID.random().bytes)
         // The owner must be able to put the record inside, whatever the mode will be.
         try system { () throws(Errno) in

@@ -180,10 +180,12 @@ extension Vault {
             var pins = before.pins
             if pins.isEmpty {
                 pins = [oldPlace]
-            } else if !pins.contains(oldPlace), try hasEntries(under: oldPlace, butNot: pins, in: descriptor) {
+            } else if before.accepted.contains(oldPlace), !pins.contains(oldPlace), try hasEntries(under: oldPlace, butNot: pins, in: descriptor) {
                 pins.append(oldPlace)
             }
-            let after = DirectoryIdentity(derived: newPlace, pins: pins, isMarked: before.isMarked)
+            let after = DirectoryIdentity(
+                derived: newPlace, pins: pins, isMarked: before.isMarked,
+                isClosed: intoMarked && !pins.contains(newPlace))
             try writeRecords([before, after], in: descriptor)
             return Move(
                 descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true)
@@ -193,11 +195,24 @@ extension Vault {
         }
     }
 
-    /// A descriptor that a directory's entries can be listed and its records written through, whatever its mode keeps its owner from.
+    /// A descriptor that a directory's entries can be listed through. Where its own mode keeps its owner out, the mode is lifted for as long
+    /// as the opening takes.
     private func openForRecords(_ entry: VaultEntry, in parent: VaultDirectory) throws(VaultError) -> Int32 {
-        try system { () throws(Errno) in
-            try disk.open(
-                at: parent.descriptor, entry.name.entry.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        let flags = O_RDONLY | O_DIRECTORY
+        return try system { () throws(Errno) in
+            do throws(Errno) {
+                return try disk.open(at: parent.descriptor, entry.name.entry.cString, flags: flags | O_NOFOLLOW)
+            } catch {
+                guard error == .permissionDenied, entry.status.st_uid == geteuid() else { throw error }
+            }
+            let object = try disk.open(
+                at: parent.descriptor, entry.name.entry.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
+            defer { disk.close(object) }
+            let mode = try disk.status(object).st_mode & 0o7777
+            try disk.setMode(object, mode | 0o500)
+            let opened: Result<Int32, Errno> = Result { () throws(Errno) in try disk.reopen(object, flags: flags) }
+            try disk.setMode(object, mode)
+            return try opened.get()
         }
     }
 
@@ -213,8 +228,7 @@ extension Vault {
         // The caller's idea of it may be older than what is on disk.
         let present = try recordedIdentity(of: directory.descriptor, derived: directory.identity.derived)
         if !present.isMarked {
-            let marked = DirectoryIdentity(derived: present.derived, pins: present.pins, isMarked: true)
-            try writeRecords([marked], in: directory.descriptor)
+            try writeRecords([present.marked], in: directory.descriptor)
         }
         return true
     }

@@ -15,11 +15,12 @@ struct DirectoryVectorTests {
             let derived: HexBytes
             let pins: [HexBytes]
             let marked: Bool
+            let closed: Bool
 
             var identity: DirectoryIdentity {
                 DirectoryIdentity(
                     derived: DirectoryID(bytes: derived.bytes), pins: pins.map { DirectoryID(bytes: $0.bytes) },
-                    isMarked: marked)
+                    isMarked: marked, isClosed: closed)
             }
         }
         struct File: Decodable {

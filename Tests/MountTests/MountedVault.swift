@@ -22,16 +22,17 @@ final class MountedVault: Sendable {
         self.mountpoint = mountpoint
         self.vault = vault
         path = "\(vault.directory)/\(mountpoint)"
+        let before = try status(of: path)
         driver = try CofferProgram.start(
             ["mount", "--foreground", "--log-file", "log", "--passphrase-file", "key"] + options + [name, mountpoint],
             in: vault.directory)
-        let before = try status(of: path)
-        while true {
+        for _ in 0..<30_000 {
             if let ended = driver.poll() { throw driver.outcome(ended) }
-            // Waits for the driver's first answer once the mount is there.
+            // Once the mount is there this waits for the driver's first answer.
             if try status(of: path).st_dev != before.st_dev { break }
             usleep(2000)
         }
+        guard isMounted(path) else { throw Hang(description: "\(path) was not mounted within a minute") }
         // A system call of the test itself that hangs can only be freed by the end of the driver.
         DispatchQueue.global().asyncAfter(deadline: .now() + 900) { [weak driver] in
             if let driver, driver.poll() == nil {

@@ -117,6 +117,8 @@ struct OddTree {
               echo > f$t; mkdir d$t; ln -s x l$t; touch -h -d ${t}Z f$t d$t l$t
             done
             touch -d 1950-05-05 ../names/every ../links .
+            # Nothing from just now: rsync leaves a directory's or link's time as it is where the seconds agree.
+            cd ..; find . -newermt '1 hour ago' ! -newermt '1 hour' -exec touch -h -d '2011-11-11 11:11:11.123456789' {} +
             """)
     }
 

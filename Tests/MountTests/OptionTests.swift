@@ -111,7 +111,7 @@ import Testing
             umount mnt
             echo "$PWD/vault $PWD/mnt fuse.coffer noauto,nofail,ro,passphrase_file=$PWD/key,log_file=$PWD/log,x-thing=1 0 0" > fstab
             mount --bind fstab /etc/fstab
-            for i in $(seq 200); do mount $PWD/mnt 2> said && break; grep 'in use' said > /dev/null; sleep 0.05; done
+            for i in $(seq 200); do mount $PWD/mnt 2> said && break; grep -q 'in use\\|mounted for writing' said || { cat said; exit 1; }; sleep 0.05; done
             cat mnt/a
             findmnt -no OPTIONS mnt | cut -d, -f1
             coffer unmount mnt

@@ -57,15 +57,19 @@ import Testing
         try vault.shell("rsync -aHAX vault/ copy/")
         let copy = try vault.mount(vault: "copy")
         try expectEqual("src", "mnt")
-        #expect(
-            try vault.shell(
-                "cd mnt; find . -mindepth 1 -printf '%P %y %m %s %T@ %n %l\\0' | LC_ALL=C sort -z | sha256sum")
-                == vault.shell(
-                    "cd src; find . -mindepth 1 -printf '%P %y %m %s %T@ %n %l\\0' | LC_ALL=C sort -z | sha256sum"))
-        // Made through the mount, not copied into it.
-        try OddTree(copy.file("again")).make()
-        try expectEqual("src", "mnt/again")
+        let listing = "find . -mindepth 1 ! -type d -printf '%P %y %m %s %T@ %n %l\\0' | LC_ALL=C sort -z | sha256sum"
+        #expect(try vault.shell("cd mnt; \(listing)") == vault.shell("cd src; \(listing)"))
         try copy.unmount()
+        #expect(try vault.log() == [])
+    }
+
+    @Test func oddThingsMadeInTheMount() throws {
+        let mount = try vault.mount()
+        try OddTree(mount.file("tree")).make()
+        try vault.shell("rsync -aHAX mnt/tree/ out/")
+        let second = try mount.remount()
+        try expectEqual("out", "mnt/tree")
+        try second.unmount()
         #expect(try vault.log() == [])
     }
 

@@ -40,7 +40,7 @@ import Testing
         let mount = try vault.mount()
         try OddTree(mount.file("tree")).make()
         try mount.unmount()
-        try vault.shell("rsync -aHAX vault/ copy/")
+        try vault.shell("rsync -aHAX --modify-window=-1 vault/ copy/")
         let second = try vault.mount()
         try vault.shell(
             "find mnt -type f -exec cat {} + > /dev/null; ls -lR mnt > /dev/null; getfattr -R -d -m - mnt > /dev/null 2>&1 || true"

@@ -321,19 +321,25 @@ def directories():
     files = []
     for identities in [
         [],
-        [(places[0], [pins[0]], False)],
-        [(places[0], [], True)],
-        [(places[0], [pins[0], pins[1]], True), (places[1], [pins[2]], False), (places[2], [], True)],
-        [(places[0], [fixed(f"many {number}", 16) for number in range(64)], False)],
+        [(places[0], [pins[0]], False, False)],
+        [(places[0], [], True, False)],
+        [(places[0], [pins[0]], False, True)],
+        [(places[0], [pins[0], pins[1]], True, True), (places[1], [pins[2]], False, False), (places[2], [], True, False)],
+        [(places[0], [fixed(f"many {number}", 16) for number in range(64)], False, False)],
     ]:
         records = []
-        for place, pinned, marked in identities:
+        for place, pinned, marked, closed in identities:
             records += [record(key, place, 1, pin) for pin in pinned]
             if marked:
                 records.append(record(key, place, 2, bytes(16)))
+            if closed:
+                records.append(record(key, place, 3, bytes(16)))
         files.append(
             {
-                "identities": [{"derived": place, "pins": pinned, "marked": marked} for place, pinned, marked in identities],
+                "identities": [
+                    {"derived": place, "pins": pinned, "marked": marked, "closed": closed}
+                    for place, pinned, marked, closed in identities
+                ],
                 "file": file(records),
             }
         )
