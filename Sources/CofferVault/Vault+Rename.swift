@@ -180,7 +180,9 @@ extension Vault {
             var pins = before.pins
             if pins.isEmpty {
                 pins = [oldPlace]
-            } else if before.accepted.contains(oldPlace), !pins.contains(oldPlace), try hasEntries(under: oldPlace, butNot: pins, in: descriptor) {
+            } else if before.accepted.contains(oldPlace), !pins.contains(oldPlace),
+                try hasEntries(under: oldPlace, butNot: pins, in: descriptor)
+            {
                 pins.append(oldPlace)
             }
             let after = DirectoryIdentity(
