@@ -35,8 +35,30 @@ final class DirectoryDescriptors: @unchecked Sendable {
         return try body(descriptor)
     }
 
-    /// A descriptor that stays open until `release`.
+    /// A descriptor that stays open until `release`. A loop, not a recursion: a tree may be deeper than a stack.
     func acquire(_ directory: Inode) throws(VaultError) -> Int32 {
+        while true {
+            if let ready = clock.withLock({ _ in take(directory) }) { return ready }
+            // The nearest ancestor that is open, and the ones below it that are not.
+            var closed = [directory]
+            while let top = closed.last, let parent = table.links(of: top).first?.parent,
+                closed.count < Self.depthLimit, clock.withLock({ _ in parent.descriptor < 0 })
+            {
+                closed.append(parent)
+            }
+            while let next = closed.popLast() {
+                let descriptor = try acquireByParent(next)
+                if closed.isEmpty { return descriptor }
+                release(next)
+            }
+        }
+    }
+
+    /// Directories that a chain of parents may have: more than any path, so that a ring in damaged bookkeeping ends.
+    private static let depthLimit = 1 << 20
+
+    /// As above for a directory whose parent is open, or can be had by one more step.
+    private func acquireByParent(_ directory: Inode) throws(VaultError) -> Int32 {
         if let ready = clock.withLock({ _ in take(directory) }) { return ready }
         let fresh = try open(directory)
         let (descriptor, closing) = clock.withLock { clock -> (Int32, [Int32]) in
@@ -101,9 +123,20 @@ final class DirectoryDescriptors: @unchecked Sendable {
         return closing
     }
 
+    /// As ``acquire(_:)``, with nil for a directory that is not where it was.
+    func acquireIfThere(_ directory: Inode) throws(VaultError) -> Int32? {
+        do throws(VaultError) {
+            return try acquire(directory)
+        } catch {
+            if error == .system(.staleNFSFileHandle) { return nil }
+            throw error
+        }
+    }
+
     private func open(_ directory: Inode) throws(VaultError) -> Int32 {
         for link in table.links(of: directory) {
-            let parent = try acquire(link.parent)
+            // A name may be by a parent that was forgotten and renamed since; the next may do.
+            guard let parent = try acquireIfThere(link.parent) else { continue }
             defer { release(link.parent) }
             do throws(Errno) {
                 let descriptor = try disk.open(

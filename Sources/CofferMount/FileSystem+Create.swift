@@ -38,9 +38,11 @@ extension FileSystem {
                 inode.opened.withLock { opened in
                     opened.contents = contents
                     opened.users += 1
+                    opened.writers += 1
+                    openInodes.withLock { $0[ObjectIdentifier(inode)] = inode }
                 }
                 handles.add(1, ordering: .relaxed)
-                return (found, FileHandle(inode: inode, contents: contents))
+                return (found, FileHandle(inode: inode, contents: contents, isWriter: true))
             }
         }
     }

@@ -9,10 +9,12 @@ import SystemPackage
 final class FileHandle {
     let inode: Inode
     let contents: FileContents
+    let isWriter: Bool
 
-    init(inode: Inode, contents: FileContents) {
+    init(inode: Inode, contents: FileContents, isWriter: Bool) {
         self.inode = inode
         self.contents = contents
+        self.isWriter = isWriter
     }
 }
 
@@ -33,12 +35,14 @@ extension FileSystem {
                 }
             }
             handles.add(1, ordering: .relaxed)
-            return FileHandle(inode: inode, contents: contents)
+            if forWriting { inode.opened.withLock { $0.writers += 1 } }
+            return FileHandle(inode: inode, contents: contents, isWriter: forWriting)
         }
     }
 
     /// Gives a handle back.
     func closeFile(_ handle: FileHandle, _ scratch: Scratch) {
+        if handle.isWriter { handle.inode.opened.withLock { $0.writers -= 1 } }
         closeContents(handle.inode, scratch)
         handles.subtract(1, ordering: .relaxed)
     }
@@ -50,7 +54,7 @@ extension FileSystem {
         guard inode.kind == S_IFREG else { throw .system(inode.isDirectory ? .isDirectory : .invalidArgument) }
         return try inode.opened.withLock { opened throws(VaultError) in
             if let contents = opened.contents {
-                if forWriting && !contents.isWritable {
+                if (forWriting || emptying) && !contents.isWritable {
                     try contents.makeWritable(try openBacking(inode, flags: O_RDWR))
                 }
                 opened.users += 1
@@ -61,6 +65,7 @@ extension FileSystem {
                 of: descriptor, isWritable: forWriting || emptying, emptying: emptying, scratch)
             opened.contents = contents
             opened.users = 1
+            openInodes.withLock { $0[ObjectIdentifier(inode)] = inode }
             return contents
         }
     }
@@ -71,7 +76,10 @@ extension FileSystem {
         if let contents { settle(inode, contents, scratch) }
         inode.opened.withLock { opened in
             opened.users -= 1
-            if opened.users == 0 { opened.contents = nil }
+            if opened.users == 0 {
+                opened.contents = nil
+                openInodes.withLock { $0[ObjectIdentifier(inode)] = nil }
+            }
         }
     }
 
@@ -95,8 +103,14 @@ extension FileSystem {
 
     /// Does what the kernel's write-back leaves to the driver, for every open file.
     func settleAll(_ scratch: Scratch) {
-        for inode in table.all() where inode.kind == S_IFREG {
-            if let contents = openContents(of: inode), contents.needsSettling { settle(inode, contents, scratch) }
+        for inode in openInodes.withLock({ Array($0.values) }) {
+            // As a user of the contents, so that they stay the file's only ones meanwhile.
+            let contents = inode.opened.withLock { opened -> FileContents? in
+                guard let contents = opened.contents, contents.needsSettling else { return nil }
+                opened.users += 1
+                return contents
+            }
+            if contents != nil { closeContents(inode, scratch) }
         }
     }
 
@@ -107,7 +121,12 @@ extension FileSystem {
         if orphan >= 0 { return try reopen(orphan, flags: flags) }
         let descriptor = try withName(inode) { parent, stored, status throws(VaultError) in
             do throws(Errno) {
-                return try disk.open(at: parent, stored.cString, flags: flags | O_NOFOLLOW)
+                let descriptor = try disk.open(at: parent, stored.cString, flags: flags | O_NOFOLLOW | O_NONBLOCK)
+                let opened = try disk.status(descriptor)
+                if opened.st_ino == inode.number && opened.st_dev == inode.device { return descriptor }
+                // Another object took the name this very moment.
+                disk.close(descriptor)
+                throw .staleNFSFileHandle
             } catch {
                 guard error == .permissionDenied, status.st_uid == geteuid() else { throw .system(error) }
             }
@@ -151,11 +170,17 @@ extension FileSystem {
         var done = 0
         // The kernel asks again for the rest; one request must not keep a thread for minutes.
         while done < min(count, 64 << 20) {
-            let got = try source.contents.read(
-                into: worker.reply, count: min(chunk, count - done), at: sourceOffset + done, worker.scratch)
-            if got == 0 { break }
-            try target.contents.write(worker.reply, count: got, at: targetOffset + done, worker.scratch)
-            done += got
+            do throws(VaultError) {
+                let got = try source.contents.read(
+                    into: worker.reply, count: min(chunk, count - done), at: sourceOffset + done, worker.scratch)
+                if got == 0 { break }
+                try target.contents.write(worker.reply, count: got, at: targetOffset + done, worker.scratch)
+                done += got
+            } catch {
+                // What was copied counts; whoever asks for the rest meets the error again.
+                if done > 0 { break }
+                throw error
+            }
         }
         return done
     }

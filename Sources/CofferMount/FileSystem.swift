@@ -25,6 +25,8 @@ final class FileSystem: @unchecked Sendable {
     let timeout: Double
     /// Requests so far: tells whether anybody is there.
     let requests = Atomic<Int>(0)
+    /// Inodes with open contents. A leaf lock.
+    let openInodes = Mutex<[ObjectIdentifier: Inode]>([:])
     /// Open files and directories.
     let handles = Atomic<Int>(0)
 
@@ -73,7 +75,7 @@ final class FileSystem: @unchecked Sendable {
         _ inode: Inode, _ body: (Int32, StoredName, stat) throws(VaultError) -> Result
     ) throws(VaultError) -> Result? {
         for link in table.links(of: inode) {
-            let parent = try descriptors.acquire(link.parent)
+            guard let parent = try descriptors.acquireIfThere(link.parent) else { continue }
             defer { descriptors.release(link.parent) }
             let status: stat
             do throws(Errno) {

@@ -19,6 +19,8 @@ final class Inode: @unchecked Sendable {
         var contents: FileContents?
         /// Handles, and calls that need the contents for a moment.
         var users = 0
+        /// Handles that may write: while there are any, the kernel may hold data that the driver has not seen.
+        var writers = 0
     }
 
     let device: dev_t

@@ -93,7 +93,11 @@ final class InodeTable: @unchecked Sendable {
 
     /// A name less.
     func remove(_ stored: StoredName, in parent: Inode, from inode: Inode) {
-        inodes.withLock { _ in inode.links.removeAll { $0.parent === parent && $0.stored == stored } }
+        inodes.withLock { _ in
+            inode.links.removeAll {
+                $0.stored == stored && $0.parent.number == parent.number && $0.parent.device == parent.device
+            }
+        }
     }
 
     /// The last name is gone. `orphan`, where it is not -1, keeps the object reachable; owned by the table from here on.
@@ -111,14 +115,18 @@ final class InodeTable: @unchecked Sendable {
         if surplus >= 0 { disk.close(surplus) }
     }
 
-    /// Every inode with open contents, for those who look after them.
-    func all() -> [Inode] {
-        inodes.withLock { Array($0.values) }
-    }
-
     private static func add(_ link: Link, to inode: Inode, onlyName: Bool) {
         if inode.links.contains(where: { $0.parent === link.parent && $0.stored == link.stored }) { return }
-        if onlyName { inode.links.removeAll() }
-        inode.links.append(link)
+        if onlyName {
+            inode.links.removeAll()
+        } else {
+            // The same directory under an older inode, which the kernel forgot.
+            inode.links.removeAll {
+                $0.stored == link.stored && $0.parent.number == link.parent.number
+                    && $0.parent.device == link.parent.device
+            }
+        }
+        // What was looked up last is the most likely to be where it says.
+        inode.links.insert(link, at: 0)
     }
 }

@@ -126,7 +126,9 @@ public final class Session: @unchecked Sendable {
         while true {
             var signal: Int32 = 0
             guard sigwait(&signals, &signal) == 0 else { return }
-            if signal == SIGUSR1 || isEnding.load(ordering: .acquiring) { return }
+            if isEnding.load(ordering: .acquiring) { return }
+            // Only the end of the session sends this one.
+            if signal == SIGUSR1 { continue }
             log.notice("signal \(signal): unmounting \(options.mountpoint)")
             if !Unmounting.detach(options.mountpoint, lazily: false) {
                 // Programs still have files open: everything they wrote goes to the vault now, and the mount ends with the last of them.

@@ -38,6 +38,11 @@ public final class DirectoryStream {
     /// Read when the first long name is met.
     private var pieces: LongNamePieces?
 
+    /// Long names met whose pieces were not there.
+    private var missing = 0
+    /// After so many of them the directory is not looked through again until the next listing.
+    private static let patience = 4
+
     /// A stream over `descriptor`, owned from here on.
     public init(vault: Vault, descriptor: Int32) {
         self.vault = vault
@@ -56,7 +61,10 @@ public final class DirectoryStream {
         position = target
         filled = 0
         consumed = 0
-        if target == 0 { pieces = nil }
+        if target == 0 {
+            pieces = nil
+            missing = 0
+        }
     }
 
     /// The next entry that is a person's, or nil at the end. `identity` is what the directory answers to now.
@@ -104,9 +112,12 @@ public final class DirectoryStream {
 
     private func longName(_ tag: [UInt8]) throws(VaultError) -> [UInt8]? {
         if let sealed = pieces?.sealed(tag) { return sealed }
-        // Not seen yet, or made since: look through the whole directory once.
+        // Not seen yet, or made since: look through the whole directory, but not for each of many that have lost their pieces.
+        if missing >= Self.patience { return nil }
         try readPieces()
-        return pieces?.sealed(tag)
+        if let sealed = pieces?.sealed(tag) { return sealed }
+        missing += 1
+        return nil
     }
 
     private func readPieces() throws(VaultError) {

@@ -46,10 +46,10 @@ extension FileContents {
             try appendRun(data, count: count, at: offset, gap: first - oldLast - 1, scratch)
             noteHole(oldLast + 1, first)
         } else if first == oldLast + 1 {
-            // Contiguous: the old end loses its mark (and is filled up) once the new one is stored.
-            let oldSize = size
+            // Contiguous: the old end is filled up, and loses its mark once the new one is stored.
+            let boundary = try fillOldEnd(oldLast, scratch)
             try appendRun(data, count: count, at: offset, gap: 0, scratch)
-            try closeOldEnd(block: oldLast, oldSize: oldSize, scratch)
+            try closeOldEnd(block: oldLast, oldSize: boundary, scratch)
         } else {
             try extendFromInside(data, count: count, at: offset, oldLast: oldLast, scratch)
         }
@@ -61,23 +61,32 @@ extension FileContents {
     ) throws(VaultError) {
         let end = offset + count
         let boundary = (oldLast + 1) * BlockGeometry.plainCount
-        // First what is beyond the last block, then the last block itself, then what is before it.
-        let oldSize = size
+        // First what is beyond the last block, then the last block itself, then what is before it: whenever the process ends, what was there
+        // before is still there.
         if end > boundary {
             let skipped = boundary - offset
+            _ = try fillOldEnd(oldLast, scratch)
             try appendRun(data + skipped, count: end - boundary, at: boundary, gap: 0, scratch)
         }
         let blockStart = oldLast * BlockGeometry.plainCount
         let from = max(offset, blockStart)
         let change = (bytes: data + (from - offset), at: from - blockStart, count: min(end, boundary) - from)
         if end > boundary {
-            try closeOldEnd(block: oldLast, oldSize: oldSize, change: change, scratch)
+            try closeOldEnd(block: oldLast, oldSize: boundary, change: change, scratch)
         } else {
             try rewriteEnd(to: end, isFinal: true, change: change, scratch)
         }
         if offset < blockStart {
             _ = try overwrite(data, count: blockStart - offset, at: offset, mayFillHoles: true, scratch)
         }
+    }
+
+    /// Makes the last block a whole one, still final, before blocks follow it: a block that were stored short would not verify in their midst. Returns the
+    /// size that the file has then.
+    private func fillOldEnd(_ block: Int, _ scratch: Scratch) throws(VaultError) -> Int {
+        let boundary = (block + 1) * BlockGeometry.plainCount
+        if size < boundary { try rewriteEnd(to: boundary, isFinal: true, scratch) }
+        return boundary
     }
 
     /// Stores the blocks of a request that begins beyond the last block (or in an empty file), the last of them final. Sets the size. On an error the

@@ -38,7 +38,8 @@ extension FileContents {
                 return
             }
         }
-        let low = lockEnd(from: first)
+        // The block before may have to be looked at.
+        let low = lockEnd(from: max(0, first - 1))
         defer { ranges.unlock(low, RangeLock.endless, exclusive: true) }
         if offset + count <= size {
             _ = try overwrite(data, count: count, at: offset, mayFillHoles: true, scratch)

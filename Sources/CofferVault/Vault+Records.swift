@@ -63,9 +63,14 @@ extension Vault {
             throw .system(.noSpace)
         }
         try system { () throws(Errno) in
+            // Whatever has this name is of no use; a fifo would be waited for.
+            try ignoringAbsence { () throws(Errno) in
+                try disk.remove(at: descriptor, ReservedName.newDirectory.cString)
+            }
+            let before = try disk.status(descriptor)
             let file = try disk.open(
                 at: descriptor, ReservedName.newDirectory.cString,
-                flags: O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: 0o600)
+                flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK, mode: 0o600)
             defer { disk.close(file) }
             try disk.write(file, bytes: bytes)
             // Whoever may read the directory may read its record; it says nothing without the key.
@@ -73,6 +78,8 @@ extension Vault {
             try disk.sync(file)
             try disk.rename(
                 from: descriptor, ReservedName.newDirectory.cString, to: descriptor, ReservedName.directory.cString)
+            // A rename leaves the time of the directory that moves as it was.
+            try disk.setTimes(descriptor, access: before.st_atim, modification: before.st_mtim)
             try syncDirectory(descriptor)
         }
     }

@@ -36,7 +36,6 @@ struct Background: Sendable {
     /// Lets the parent go, and the terminal and the working directory with it.
     func ready() {
         setsid()
-        _ = chdir("/")
         let null = open("/dev/null", O_RDWR)
         if null >= 0 {
             for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] { dup2(null, descriptor) }

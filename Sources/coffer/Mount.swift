@@ -111,6 +111,8 @@ struct Mount: ParsableCommand {
         do throws(MountError) {
             let session = try Session(
                 vault: content, options: options, logger: Logger(label: "coffer"), descriptorLimit: descriptorLimit)
+            // Here, not when ready: the serving threads have a working directory of their own each.
+            if background != nil { _ = chdir("/") }
             try session.run { background?.ready() }
         } catch {
             switch error {
