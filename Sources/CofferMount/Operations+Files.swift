@@ -116,7 +116,9 @@ extension Operations {
             FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
                 // The kernel asks without handing over what it has not written yet, so an answer would call fresh data a hole. Programs that are told
                 // so read everything.
-                if fileSystem.keepsCache, handle.inode.opened.withLock({ $0.writers > 0 }) { throw .system(.notSupported) }
+                if fileSystem.keepsCache, handle.inode.opened.withLock({ $0.writers > 0 }) {
+                    throw .system(.notSupported)
+                }
                 let scratch = Worker.current.scratch
                 let result: Int?
                 switch whence {

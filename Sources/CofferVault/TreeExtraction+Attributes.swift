@@ -58,7 +58,8 @@ extension TreeExtraction {
         }
         if status.st_mode & S_IFMT != S_IFLNK {
             try setting("mode", place) { () throws(Errno) in
-                try disk.setMode(descriptor, status.st_mode & 0o7777)
+                let keeps: mode_t = options.trustsModes || status.st_mode & S_IFMT == S_IFDIR ? 0o7777 : 0o1777
+                try disk.setMode(descriptor, status.st_mode & keeps)
             }
         }
         try setting("times", place) { () throws(Errno) in

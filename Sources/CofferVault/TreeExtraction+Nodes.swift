@@ -23,7 +23,7 @@ extension TreeExtraction {
         _ entry: TreeEntry, in source: TreeDirectory, _ place: TreePlace, into target: Int32
     ) throws(Failure) {
         let isDevice = entry.type == S_IFCHR || entry.type == S_IFBLK
-        if isDevice && !options.isPrivileged { return report(place, .skippedDevice) }
+        if isDevice && !(options.isPrivileged && options.trustsModes) { return report(place, .skippedDevice) }
         let name = StoredName(entry.name)
         try toDestination { () throws(Errno) in
             try disk.makeNode(

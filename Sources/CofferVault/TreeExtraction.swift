@@ -14,8 +14,10 @@ public final class TreeExtraction {
     public struct Options: Sendable {
         /// Write what verifies of a damaged file, as `NAME.damaged`, with zeros for the rest; else nothing of it.
         public var salvages = false
-        /// Give everything the owner and group that it has in the vault, and make device nodes: only root can.
+        /// Give everything the owner and group that it has in the vault: only root can.
         public var isPrivileged = false
+        /// Keep set-user-id and set-group-id bits of files, and make device nodes: nothing in the vault vouches for modes and types.
+        public var trustsModes = false
 
         /// The defaults.
         public init() {}

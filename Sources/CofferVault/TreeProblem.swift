@@ -12,7 +12,7 @@ public struct TreeProblem: Sendable {
         case unreadable(Errno)
         /// The destination could not be written.
         case unwritable(Errno)
-        /// It takes root to make a device node.
+        /// It takes root, and trust in the vault's types, to make a device node.
         case skippedDevice
         /// It went away while the vault was read.
         case vanished

@@ -45,8 +45,8 @@ extension Vault {
         var movedDirectory: Move?
         var exchangedDirectory: Move?
         defer {
-            if let movedDirectory { disk.close(movedDirectory.descriptor) }
-            if let exchangedDirectory { disk.close(exchangedDirectory.descriptor) }
+            movedDirectory.map(letGo)
+            exchangedDirectory.map(letGo)
         }
         if old.isDirectory {
             var intoMarked = target.identity.isMarked
@@ -160,6 +160,8 @@ extension Vault {
         let leavesID: Bool
         /// It has records of the place that it leaves.
         let hasOldRecords: Bool
+        /// The mode that it had, where that was lifted so that its owner may put records in.
+        let liftedMode: mode_t?
     }
 
     /// Puts records for both places into a directory that is about to move.
@@ -168,14 +170,17 @@ extension Vault {
         intoMarked: Bool
     ) throws(VaultError) -> Move {
         let descriptor = try openForRecords(entry, in: parent)
+        let mode = entry.status.st_mode & 0o7777
+        let lifted = mode & 0o700 != 0o700 && entry.status.st_uid == geteuid() && geteuid() != 0 ? mode : nil
         do throws(VaultError) {
+            if lifted != nil { try system { () throws(Errno) in try disk.setMode(descriptor, mode | 0o700) } }
             let before = try recordedIdentity(of: descriptor, derived: oldPlace)
             var leftovers: [StoredName] = []
             if !intoMarked, !before.isMarked, try holdsOnlyLeftovers(descriptor, names: &leftovers) {
                 // Nothing is bound to an id of it, so it takes the one of its new place.
                 return Move(
                     descriptor: descriptor, identity: DirectoryIdentity(derived: newPlace), leavesID: false,
-                    hasOldRecords: leftovers.contains(ReservedName.directory))
+                    hasOldRecords: leftovers.contains(ReservedName.directory), liftedMode: lifted)
             }
             var pins = before.pins
             if pins.isEmpty {
@@ -190,8 +195,10 @@ extension Vault {
                 isClosed: intoMarked && !pins.contains(newPlace))
             try writeRecords([before, after], in: descriptor)
             return Move(
-                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true)
+                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true,
+                liftedMode: lifted)
         } catch {
+            restoreMode(descriptor, lifted)
             disk.close(descriptor)
             throw error
         }
@@ -215,6 +222,21 @@ extension Vault {
             let opened: Result<Int32, Errno> = Result { () throws(Errno) in try disk.reopen(object, flags: flags) }
             try disk.setMode(object, mode)
             return try opened.get()
+        }
+    }
+
+    /// Ends what `prepare` began.
+    private func letGo(_ move: Move) {
+        restoreMode(move.descriptor, move.liftedMode)
+        disk.close(move.descriptor)
+    }
+
+    private func restoreMode(_ descriptor: Int32, _ mode: mode_t?) {
+        guard let mode else { return }
+        do throws(Errno) {
+            try disk.setMode(descriptor, mode)
+        } catch {
+            // Its owner can still do so; the directory is where it belongs.
         }
     }
 

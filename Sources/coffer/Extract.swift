@@ -11,8 +11,8 @@ struct Extract: ParsableCommand {
         abstract: "Take files out of a vault, without mounting it.",
         discussion: """
             DEST is a directory that does not exist yet, or an empty one. A directory's contents go right into it, anything else under its \
-            own name: holes, hard links, modes, times, extended attributes and ACLs as they are in the vault; owners and device nodes \
-            too where root does it.
+            own name: holes, hard links, modes, times, extended attributes and ACLs as they are in the vault; owners \
+            too where root does it. Set-user-id and set-group-id bits of files and device nodes are left out without --trust-modes.
 
             A file has its name only when all of it is there; '.coffer-extract.…' is one that was interrupted. Whatever does not verify \
             is told and left out, the rest goes on, and the exit status is \(ExitStatus.damaged.rawValue). With --salvage, what does verify \
@@ -35,6 +35,12 @@ struct Extract: ParsableCommand {
     @Flag(help: "Write what can be read of damaged files.")
     var salvage = false
 
+    @Flag(
+        help:
+            "Keep set-user-id and set-group-id bits of files, and make device nodes (as root): the vault does not vouch for them."
+    )
+    var trustModes = false
+
     @Flag(help: "Print a summary in JSON.")
     var json = false
 
@@ -49,6 +55,7 @@ struct Extract: ParsableCommand {
         var options = TreeExtraction.Options()
         options.salvages = salvage
         options.isPrivileged = geteuid() == 0
+        options.trustsModes = trustModes
 
         let progress = Progress()
         let problems = ExtractionProblems(progress: progress, keepsAll: json)

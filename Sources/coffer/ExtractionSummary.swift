@@ -50,7 +50,7 @@ struct ExtractionSummary: Encodable {
             case .damagedAttribute(let found): (kind, reason) = ("damaged", "\(found)")
             case .unreadable(let code): (kind, reason) = ("failed", "cannot be read: \(code)")
             case .unwritable(let code): (kind, reason) = ("failed", "cannot be written: \(code)")
-            case .skippedDevice: (kind, reason) = ("skipped", "only root can make a device node")
+            case .skippedDevice: (kind, reason) = ("skipped", "only root can make a device node, with --trust-modes")
             case .vanished: (kind, reason) = ("skipped", "gone while the vault was read")
             case .incomplete(let property, let code):
                 (kind, reason) = ("incomplete", "without its \(property): \(code)")

@@ -204,6 +204,7 @@ final class TreeVault {
         var options = TreeExtraction.Options()
         options.salvages = salvages
         options.isPrivileged = geteuid() == 0
+        options.trustsModes = true
         var problems: [TreeProblem] = []
         let extraction = try TreeExtraction(tree, options: options) {
             problems.append($0)
