@@ -76,12 +76,16 @@ import Testing
     }
 
     @Test func dataAndHolesAreFound() throws {
-        let file = try OpenFile(mount.file("a"), O_RDWR | O_CREAT)
         let far = 1 << 30
-        try file.truncate(to: far)
-        try file.write(pattern(4096), at: 1 << 20)
-        try file.write(pattern(4096), at: 512 << 20)
-        try file.sync()
+        do {
+            let writer = try OpenFile(mount.file("a"), O_RDWR | O_CREAT)
+            try writer.truncate(to: far)
+            try writer.write(pattern(4096), at: 1 << 20)
+            try writer.write(pattern(4096), at: 512 << 20)
+            // What the kernel holds of a file that is being written is not known here, so nothing is said of it.
+            #expect(throws: Errno.notSupported) { try writer.seek(0, COFFER_SEEK_HOLE) }
+        }
+        let file = try OpenFile(mount.file("a"), O_RDONLY)
         // What was the end of the empty file may be stored.
         let first = try #require(try file.seek(0, COFFER_SEEK_HOLE))
         #expect(first <= 4096)
