@@ -16,6 +16,7 @@ _Static_assert(FUSE_SET_ATTR_SIZE == (1 << 3), "setattr bits");
 
 // struct fuse_file_info is made of bit fields; these name the ones Coffer sets.
 static inline void coffer_fi_keep_cache(struct fuse_file_info *info) { info->keep_cache = 1; }
+static inline void coffer_fi_direct_io(struct fuse_file_info *info) { info->direct_io = 1; }
 static inline void coffer_fi_cache_readdir(struct fuse_file_info *info) { info->cache_readdir = 1; }
 
 // fuse_reply_buf wants char pointers.

@@ -61,6 +61,22 @@ open class Disk: @unchecked Sendable {
         }
     }
 
+    /// flock(2), waiting for whoever holds one that excludes it; false where the file system has no locks.
+    open func waitForLock(_ descriptor: Int32, exclusive: Bool) throws(Errno) -> Bool {
+        do throws(Errno) {
+            try check { flock(descriptor, exclusive ? LOCK_EX : LOCK_SH) }
+            return true
+        } catch {
+            if error == .notSupported || error == .noLocks || error == .badFileDescriptor { return false }
+            throw error
+        }
+    }
+
+    /// Gives back what ``waitForLock(_:exclusive:)`` got.
+    open func releaseLock(_ descriptor: Int32) {
+        flock(descriptor, LOCK_UN)
+    }
+
     // MARK: Contents
 
     /// pread(2) until `buffer` is full or the file ends; the number of bytes read.

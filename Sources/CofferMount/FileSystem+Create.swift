@@ -18,15 +18,14 @@ extension FileSystem {
     func create(
         _ parent: Inode, _ name: [UInt8], mode: mode_t, _ caller: Caller, _ scratch: Scratch
     ) throws(VaultError) -> (Found, FileHandle) {
-        try names.read { () throws(VaultError) in
+        try changingNames { () throws(VaultError) in
             try withDirectory(parent) { directory throws(VaultError) in
                 let (descriptor, stored) = try masked(caller) { () throws(VaultError) in
                     try vault.makeFile(name, in: directory, mode: mode)
                 }
                 let contents: FileContents
                 do throws(VaultError) {
-                    contents = try FileContents(
-                        creating: descriptor, disk: disk, ring: vault.ring, cipher: vault.cipher, scratch: scratch)
+                    contents = try vault.newContents(of: descriptor, scratch)
                     try giveAway(descriptor, directory.descriptor, mode, caller)
                 } catch {
                     // A file without its first bytes would be damage; on a full disk it goes again.
@@ -81,7 +80,7 @@ extension FileSystem {
 
     /// Makes another name for a file.
     func makeHardLink(_ inode: Inode, _ parent: Inode, _ name: [UInt8]) throws(VaultError) -> Found {
-        try names.read { () throws(VaultError) in
+        try changingNames { () throws(VaultError) in
             // Which of its names serves does not matter; its parent is needed open with its ids for what a link's target may carry along.
             for link in table.links(of: inode) {
                 let found = try withDirectory(link.parent) { source throws(VaultError) -> Found? in
@@ -100,7 +99,7 @@ extension FileSystem {
 
     /// Removes an entry that is not a directory.
     func removeFile(_ parent: Inode, _ name: [UInt8]) throws(VaultError) {
-        try names.read { () throws(VaultError) in
+        try changingNames { () throws(VaultError) in
             try withDirectory(parent) { directory throws(VaultError) in
                 let entry = try vault.find(name, in: directory)
                 guard !entry.isDirectory else { throw .system(.isDirectory) }
@@ -118,7 +117,7 @@ extension FileSystem {
 
     /// Removes an empty directory.
     func removeDirectory(_ parent: Inode, _ name: [UInt8]) throws(VaultError) {
-        try names.read { () throws(VaultError) in
+        try changingNames { () throws(VaultError) in
             try withDirectory(parent) { directory throws(VaultError) in
                 let entry = try vault.find(name, in: directory)
                 guard entry.isDirectory else { throw .system(.notDirectory) }
@@ -164,7 +163,7 @@ extension FileSystem {
         _ parent: Inode, _ name: [UInt8], _ mode: mode_t, _ caller: Caller,
         _ body: (VaultDirectory) throws(VaultError) -> EncodedName
     ) throws(VaultError) -> Found {
-        try names.read { () throws(VaultError) in
+        try changingNames { () throws(VaultError) in
             try withDirectory(parent) { directory throws(VaultError) in
                 let stored = try masked(caller) { () throws(VaultError) in try body(directory) }
                 if givesAway {

@@ -60,13 +60,37 @@ extension FileSystem {
                 opened.users += 1
                 return contents
             }
-            let descriptor = try openBacking(inode, flags: forWriting || emptying ? O_RDWR : O_RDONLY)
-            let contents = try vault.contents(
-                of: descriptor, isWritable: forWriting || emptying, emptying: emptying, scratch)
+            let contents = try contents(of: inode, isWritable: forWriting || emptying, emptying: emptying, scratch)
             opened.contents = contents
             opened.users = 1
             openInodes.withLock { $0[ObjectIdentifier(inode)] = inode }
             return contents
+        }
+    }
+
+    /// Contents from the backing file. One that another process is just making or replacing is waited for.
+    private func contents(
+        of inode: Inode, isWritable: Bool, emptying: Bool, _ scratch: Scratch
+    ) throws(VaultError) -> FileContents {
+        var attempt = 0
+        while true {
+            let descriptor = try openBacking(inode, flags: isWritable ? O_RDWR : O_RDONLY)
+            let changed = keepsCache ? 0 : changeTime(descriptor)
+            do throws(VaultError) {
+                return try vault.contents(of: descriptor, isWritable: isWritable, emptying: emptying, scratch)
+            } catch {
+                guard case .damaged = error, attempt < 25, time(nil) - changed < 3 else { throw error }
+            }
+            attempt += 1
+            usleep(20_000)
+        }
+    }
+
+    private func changeTime(_ descriptor: Int32) -> Int {
+        do throws(Errno) {
+            return try disk.status(descriptor).st_ctim.tv_sec
+        } catch {
+            return 0
         }
     }
 

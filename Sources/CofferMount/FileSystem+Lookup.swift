@@ -55,8 +55,8 @@ extension FileSystem {
                 if let known, known != derived { inode.identity.withLock { $0 = nil } }
                 known = derived
             }
-        } else if let contents = openContents(of: inode) {
-            shown.st_size = contents.size
+        } else if let size = openSize(of: inode) {
+            shown.st_size = size
         }
         return Found(nodeID: inode.nodeID, status: shown)
     }
@@ -83,8 +83,8 @@ extension FileSystem {
                 } catch {
                     throw .system(error)
                 }
-                if let contents = openContents(of: inode) {
-                    status.st_size = contents.size
+                if let size = openSize(of: inode) {
+                    status.st_size = size
                     status.st_blksize = BlockGeometry.plainCount
                     return status
                 }

@@ -10,7 +10,7 @@ extension FileSystem {
     func rename(
         _ parent: Inode, _ name: [UInt8], to newParent: Inode, _ newName: [UInt8], mode: Disk.RenameMode
     ) throws(VaultError) {
-        try names.write { () throws(VaultError) in
+        try changingNames(alone: true) { () throws(VaultError) in
             try withDirectory(parent) { source throws(VaultError) in
                 try withDirectory(newParent) { target throws(VaultError) in
                     // In one directory both have the same descriptor, which is how the vault tells.

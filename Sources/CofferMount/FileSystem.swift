@@ -19,23 +19,28 @@ final class FileSystem: @unchecked Sendable {
     let names = ReadersWriterLock()
     /// New objects are given to the caller, which takes a privileged driver.
     let givesAway: Bool
-    /// Whether the kernel may keep what it has read of a file from one open to the next.
-    let keepsCache: Bool
+    /// Whether nobody else writes to the vault, so that what the kernel and the driver remember of it stays true.
+    var keepsCache: Bool { vault.company == .alone }
+    /// What the change of names waits for where others change names too.
+    let nameLock: NameLock?
     /// Seconds that the kernel may believe names and attributes.
     let timeout: Double
     /// Requests so far: tells whether anybody is there.
     let requests = Atomic<Int>(0)
+    /// Answers what the serving threads cannot.
+    let seeker = Seeker()
     /// Inodes with open contents. A leaf lock.
     let openInodes = Mutex<[ObjectIdentifier: Inode]>([:])
     /// Open files and directories.
     let handles = Atomic<Int>(0)
 
-    init(vault: Vault, log: MountLog, descriptorLimit: Int, isExclusive: Bool) throws(VaultError) {
+    init(vault: Vault, log: MountLog, descriptorLimit: Int) throws(VaultError) {
         self.vault = vault
         disk = vault.disk
         self.log = log
-        keepsCache = isExclusive
-        timeout = isExclusive ? 60 : 1
+        // Half a second, so that what others do is seen within one.
+        timeout = vault.company == .alone ? 60 : 0.5
+        nameLock = vault.company == .together ? NameLock(disk: vault.disk, root: vault.rootDescriptor) : nil
         givesAway = geteuid() == 0
         let status: stat
         do throws(Errno) {
@@ -53,7 +58,7 @@ final class FileSystem: @unchecked Sendable {
 
     /// What a directory answers to, read from disk the first time.
     func identity(of directory: Inode, _ descriptor: Int32) throws(VaultError) -> DirectoryIdentity {
-        if let known = directory.identity.withLock({ $0 }) { return known }
+        if keepsCache, let known = directory.identity.withLock({ $0 }) { return known }
         guard let derived = directory.derived.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
         let identity = try vault.identity(of: descriptor, derived: derived)
         directory.identity.withLock { $0 = identity }
@@ -117,6 +122,19 @@ final class FileSystem: @unchecked Sendable {
     /// The contents of a file that is open now.
     func openContents(of inode: Inode) -> FileContents? {
         inode.opened.withLock { $0.contents }
+    }
+
+    /// The size of a file that is open now, where the driver knows better than the backing's attributes.
+    func openSize(of inode: Inode) -> Int? {
+        keepsCache ? openContents(of: inode)?.size : nil
+    }
+
+    /// Runs what makes, removes or renames entries; renames have the name space for themselves. Where others change names too, nobody else does meanwhile.
+    func changingNames<Result>(
+        alone: Bool = false, _ body: () throws(VaultError) -> Result
+    ) throws(VaultError) -> Result {
+        guard let nameLock else { return try alone ? names.write(body) : names.read(body) }
+        return try names.write { () throws(VaultError) in try nameLock.with(body) }
     }
 
     // MARK: Messages

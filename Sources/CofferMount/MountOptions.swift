@@ -1,3 +1,5 @@
+import CofferVault
+
 /// How a vault is to be mounted.
 public struct MountOptions: Sendable {
     /// The vault's path, shown as the source of the mount.
@@ -6,6 +8,8 @@ public struct MountOptions: Sendable {
     public var mountpoint: String
     /// Nothing can be changed.
     public var isReadOnly = false
+    /// Who else may change the vault meanwhile.
+    public var company = Company.alone
     /// Other users may use the mount, as far as modes and ACLs let them.
     public var allowsOthers = false
     /// Device nodes and set-user-id programs in the mount have effect.

@@ -58,7 +58,13 @@ extension Operations {
             }
             handle._withUnsafeGuaranteedRef { handle in
                 FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                    try handle.contents.write(data, count: count, at: offset, Worker.current.scratch)
+                    let scratch = Worker.current.scratch
+                    if fileSystem.vault.company == .together, (info?.pointee.flags ?? 0) & O_APPEND != 0 {
+                        // Where the kernel takes the end to be, another process may have written by now.
+                        try handle.contents.append(data, count: count, scratch)
+                    } else {
+                        try handle.contents.write(data, count: count, at: offset, scratch)
+                    }
                     fuse_reply_write(request, count)
                 }
             }
@@ -113,21 +119,11 @@ extension Operations {
             guard let handle = FuseRequest.file(info)?.takeUnretainedValue() else {
                 return FuseRequest.reply(request, error: EBADF)
             }
-            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                // The kernel asks without handing over what it has not written yet, so an answer would call fresh data a hole. Programs that are told
-                // so read everything.
-                if fileSystem.keepsCache, handle.inode.opened.withLock({ $0.writers > 0 }) {
-                    throw .system(.notSupported)
-                }
-                let scratch = Worker.current.scratch
-                let result: Int?
-                switch whence {
-                case 3: result = try handle.contents.nextData(from: offset, scratch)
-                case 4: result = try handle.contents.nextHole(from: offset, scratch)
-                default: throw .system(.invalidArgument)
-                }
-                guard let result else { throw .system(.noSuchAddressOrDevice) }
-                fuse_reply_lseek(request, result)
+            if fileSystem.keepsCache, handle.inode.opened.withLock({ $0.writers > 0 }) {
+                // The kernel may hold data that the driver has not seen.
+                fileSystem.seeker.ask(request, handle, offset, whence)
+            } else {
+                Seeker.answer(request, fileSystem, handle, offset, whence, Worker.current.scratch)
             }
         }
         operations.copy_file_range = { request, _, from, source, _, to, target, count, _ in
@@ -150,6 +146,7 @@ extension Operations {
         guard let info else { return }
         info.pointee.fh = UInt64(UInt(bitPattern: Unmanaged.passRetained(handle).toOpaque()))
         if fileSystem.keepsCache { coffer_fi_keep_cache(info) }
+        if fileSystem.vault.company == .together, info.pointee.flags & O_APPEND != 0 { coffer_fi_direct_io(info) }
     }
 
     /// Ends a handle.

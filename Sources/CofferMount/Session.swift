@@ -27,8 +27,7 @@ public final class Session: @unchecked Sendable {
         do throws(VaultError) {
             // Most descriptors are for open files; what directories get is plenty for a walk.
             fileSystem = try FileSystem(
-                vault: vault, log: log, descriptorLimit: max(16, min(512, descriptorLimit / 4)),
-                isExclusive: !options.isReadOnly)
+                vault: vault, log: log, descriptorLimit: max(16, min(512, descriptorLimit / 4)))
         } catch {
             throw .vault("\(error)")
         }
@@ -78,10 +77,13 @@ public final class Session: @unchecked Sendable {
             _ = Unmounting.detach(options.mountpoint, lazily: false)
         }
         let keeper = try ServiceThread { maintenance.run() }
+        let seekerThread = try ServiceThread { [self] in fileSystem.seeker.run(session, fileSystem) }
         let awaited = signals
         let signalThread = try ServiceThread { [self] in waitForSignals(awaited) }
         for thread in threads { thread.join() }
         isEnding.store(true, ordering: .releasing)
+        fileSystem.seeker.stop()
+        seekerThread.join()
         maintenance.stop()
         keeper.join()
         pthread_kill(signalThread.id, SIGUSR1)
@@ -144,15 +146,21 @@ public final class Session: @unchecked Sendable {
         guard let connection, let session = starting.withLock({ $0 }) else { return }
         let wanted: [Int32] = [
             FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_POSIX_ACL, FUSE_CAP_DONT_MASK, FUSE_CAP_PARALLEL_DIROPS,
-            FUSE_CAP_CACHE_SYMLINKS, FUSE_CAP_ATOMIC_O_TRUNC, FUSE_CAP_ASYNC_DIO,
+            FUSE_CAP_CACHE_SYMLINKS, FUSE_CAP_ATOMIC_O_TRUNC,
         ]
-        for capability in wanted where session.fileSystem.keepsCache || capability != FUSE_CAP_WRITEBACK_CACHE {
+        let trusting: Set<Int32> = [FUSE_CAP_WRITEBACK_CACHE, FUSE_CAP_CACHE_SYMLINKS]
+        for capability in wanted where session.fileSystem.keepsCache || !trusting.contains(capability) {
             if connection.pointee.capable & UInt32(capability) != 0 { connection.pointee.want |= UInt32(capability) }
         }
         if session.fileSystem.keepsCache {
             // Nobody else writes, so what the kernel holds stays true.
             connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
         }
+        // The kernel does not drop pages that a read brought in while an asynchronous direct write was under way, so direct writes are synchronous: a
+        // buffered read after one must never return what was there before.
+        connection.pointee.want &= ~UInt32(FUSE_CAP_ASYNC_DIO)
+        // Set-id bits and capabilities are taken away by the kernel, which knows who writes.
+        connection.pointee.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
         connection.pointee.time_gran = 1
         connection.pointee.max_background = 64
         connection.pointee.congestion_threshold = 48

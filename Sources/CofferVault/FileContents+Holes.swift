@@ -64,6 +64,10 @@ extension FileContents {
 
     /// The first offset at or after `offset` that is not in a hole; nil at or after the end.
     public func nextData(from offset: Int, _ scratch: Scratch) throws(VaultError) -> Int? {
+        try inTurn(exclusive: false, scratch) { () throws(VaultError) in try nextDataNow(from: offset, scratch) }
+    }
+
+    private func nextDataNow(from offset: Int, _ scratch: Scratch) throws(VaultError) -> Int? {
         ranges.lock(0, RangeLock.endless, exclusive: false)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
         guard offset >= 0, offset < size else { return nil }
@@ -75,6 +79,10 @@ extension FileContents {
     /// The first offset at or after `offset` that is in a hole, or the size, which is one by convention; nil at or after the end.
     /// Only holes that something vouches for count: a zeroed block is data that fails to read.
     public func nextHole(from offset: Int, _ scratch: Scratch) throws(VaultError) -> Int? {
+        try inTurn(exclusive: false, scratch) { () throws(VaultError) in try nextHoleNow(from: offset, scratch) }
+    }
+
+    private func nextHoleNow(from offset: Int, _ scratch: Scratch) throws(VaultError) -> Int? {
         ranges.lock(0, RangeLock.endless, exclusive: false)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
         guard offset >= 0, offset < size else { return nil }

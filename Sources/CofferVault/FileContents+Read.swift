@@ -8,6 +8,14 @@ extension FileContents {
     public func read(
         into output: UnsafeMutableRawPointer, count: Int, at offset: Int, _ scratch: Scratch
     ) throws(VaultError) -> Int {
+        try inTurn(exclusive: false, scratch) { () throws(VaultError) in
+            try readNow(into: output, count: count, at: offset, scratch)
+        }
+    }
+
+    private func readNow(
+        into output: UnsafeMutableRawPointer, count: Int, at offset: Int, _ scratch: Scratch
+    ) throws(VaultError) -> Int {
         var done = 0
         while done < count && offset + done < size {
             // One pass holds as many blocks as the scratch has room for.

@@ -8,6 +8,10 @@ extension FileContents {
     public func resize(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
         guard newSize >= 0 else { throw .system(.invalidArgument) }
         guard newSize <= BlockGeometry.maximumPlainSize else { throw .system(.fileTooLarge) }
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in try resizeNow(to: newSize, scratch) }
+    }
+
+    private func resizeNow(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         if newSize == 0 {
@@ -66,9 +70,11 @@ extension FileContents {
     /// Makes `count` bytes from `offset` read as zeros and gives back the space of whole blocks; the size stays.
     public func punch(offset: Int, count: Int, _ scratch: Scratch) throws(VaultError) {
         guard offset >= 0, count > 0, count <= Int.max - offset else { throw .system(.invalidArgument) }
-        ranges.lock(0, RangeLock.endless, exclusive: true)
-        defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
-        try punchLocked(offset: offset, count: count, scratch)
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            ranges.lock(0, RangeLock.endless, exclusive: true)
+            defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
+            try punchLocked(offset: offset, count: count, scratch)
+        }
     }
 
     /// As ``punch(offset:count:_:)``, and the file grows to the end of the range where it is shorter.
@@ -76,10 +82,12 @@ extension FileContents {
         guard offset >= 0, count > 0, count <= BlockGeometry.maximumPlainSize - offset else {
             throw .system(.fileTooLarge)
         }
-        ranges.lock(0, RangeLock.endless, exclusive: true)
-        defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
-        try punchLocked(offset: offset, count: count, scratch)
-        if !keepSize && offset + count > size { try grow(to: offset + count, scratch) }
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            ranges.lock(0, RangeLock.endless, exclusive: true)
+            defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
+            try punchLocked(offset: offset, count: count, scratch)
+            if !keepSize && offset + count > size { try grow(to: offset + count, scratch) }
+        }
     }
 
     /// Reserves space for a range; without `keepSize` the file grows to its end.
@@ -87,6 +95,12 @@ extension FileContents {
         guard offset >= 0, count > 0, count <= BlockGeometry.maximumPlainSize - offset else {
             throw .system(.fileTooLarge)
         }
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            try reserveNow(offset: offset, count: count, keepSize: keepSize, scratch)
+        }
+    }
+
+    private func reserveNow(offset: Int, count: Int, keepSize: Bool, _ scratch: Scratch) throws(VaultError) {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         let start = BlockGeometry.offset(ofBlock: offset / BlockGeometry.plainCount)

@@ -11,6 +11,12 @@ extension FileContents {
     /// program changed it.
     public func settle(_ scratch: Scratch) throws(VaultError) {
         guard isWritable, needsSettling else { return }
+        // Where others write too, every turn ends with this.
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in try settleNow(scratch) }
+    }
+
+    func settleNow(_ scratch: Scratch) throws(VaultError) {
+        guard needsSettling else { return }
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         let before = try system { () throws(Errno) in try disk.status(descriptor) }

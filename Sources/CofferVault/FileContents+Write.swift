@@ -12,6 +12,21 @@ extension FileContents {
     public func write(
         _ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch
     ) throws(VaultError) {
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            try writeNow(data, count: count, at: offset, scratch)
+        }
+    }
+
+    /// Writes `count` bytes at the end, wherever that is by now.
+    public func append(_ data: UnsafeRawPointer, count: Int, _ scratch: Scratch) throws(VaultError) {
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            try writeNow(data, count: count, at: size, scratch)
+        }
+    }
+
+    private func writeNow(
+        _ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch
+    ) throws(VaultError) {
         guard offset >= 0, count <= BlockGeometry.maximumPlainSize - offset else { throw .system(.fileTooLarge) }
         var done = 0
         while done < count {

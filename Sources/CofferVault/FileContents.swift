@@ -28,6 +28,12 @@ public final class FileContents: @unchecked Sendable {
     let newCipher: CipherSuite
     /// The backing file, open for reading and, where `isWritable`, writing. Closed with this object.
     public let descriptor: Int32
+    /// Who else may change the file while this has it.
+    let company: Company
+    /// Held for a whole call where others write too.
+    let turn = RangeLock()
+    /// The backing file as it was when it was last loaded, where others write too. Guarded by `turn`.
+    let loaded = Mutex<FileStamp?>(nil)
     let ranges = RangeLock()
     let knowledge = Mutex(Knowledge())
 
@@ -47,9 +53,10 @@ public final class FileContents: @unchecked Sendable {
     /// is taken for that of its whole blocks.
     public init(
         disk: Disk, ring: KeyRing, cipher: CipherSuite, descriptor: Int32, isWritable: Bool, emptying: Bool = false,
-        salvaging: Bool = false, scratch: Scratch
+        salvaging: Bool = false, company: Company = .alone, scratch: Scratch
     ) throws(VaultError) {
         self.disk = disk
+        self.company = company
         self.ring = ring
         newCipher = cipher
         self.descriptor = descriptor
@@ -58,7 +65,8 @@ public final class FileContents: @unchecked Sendable {
         fileKey = .allocate(byteCount: SecretKey.byteCount, alignment: 16)
         fileKey.initializeMemory(as: UInt8.self, repeating: 0, count: SecretKey.byteCount)
         header = FileHeader(cipher: cipher, epoch: ring.newest)
-        // From here on every property is set, so that a throw runs deinit and closes the descriptor.
+        // From here on every property is set, so that a throw runs deinit and closes the descriptor, which ends the lock.
+        let isLocked = company == .alone ? false : try lockBacking(exclusive: emptying)
         let status = try system { () throws(Errno) in try disk.status(descriptor) }
         let image = scratch.probe
         let got = try system { () throws(Errno) in
@@ -70,6 +78,7 @@ public final class FileContents: @unchecked Sendable {
             if let old = try? FileHeader(parsing: raw) { header = old }
             fileID = header.fileID
             try makeEmpty(scratch)
+            if isLocked { disk.releaseLock(descriptor) }
             return
         }
         let canSalvage = salvaging && status.st_size > BlockGeometry.emptyFileCount
@@ -77,31 +86,36 @@ public final class FileContents: @unchecked Sendable {
         guard let size = BlockGeometry.plainSize(cipherSize: status.st_size) ?? plausible else {
             throw .damaged(Damage(.size))
         }
+        try take(raw, size: size, image: image, scratch)
+        fileID = header.fileID
+        if isLocked { disk.releaseLock(descriptor) }
+    }
+
+    /// Believes a header, the file's first bytes and its size. Only under a lock on everything, or while nobody else has the object.
+    func take(_ raw: [UInt8], size: Int, image: UnsafeMutableRawPointer, _ scratch: Scratch) throws(VaultError) {
         do throws(FormatError) {
             header = try FileHeader(parsing: raw)
         } catch {
             throw .damaged(Damage(.header))
         }
-        fileID = header.fileID
         try deriveKey()
         plainSize.store(size, ordering: .releasing)
-        if size == 0 {
-            var info = BlockInfo(rawValue: 0)
-            guard got == BlockGeometry.emptyFileCount,
-                open(image + BlockGeometry.headerCount, block: 0, count: 0, to: scratch.spareBlock, &info, scratch),
-                info.isFinal
-            else { throw .damaged(Damage(.end, block: 0)) }
-            knowledge.withLock { $0.isEndVerified = true }
-        }
+        guard size == 0 else { return }
+        var info = BlockInfo(rawValue: 0)
+        guard open(image + BlockGeometry.headerCount, block: 0, count: 0, to: scratch.spareBlock, &info, scratch),
+            info.isFinal
+        else { throw .damaged(Damage(.end, block: 0)) }
+        knowledge.withLock { $0.isEndVerified = true }
     }
 
     /// A new, empty file behind `descriptor`, which is empty on disk; owned from here on, also where it throws.
     public convenience init(
-        creating descriptor: Int32, disk: Disk, ring: KeyRing, cipher: CipherSuite, scratch: Scratch
+        creating descriptor: Int32, disk: Disk, ring: KeyRing, cipher: CipherSuite, company: Company = .alone,
+        scratch: Scratch
     ) throws(VaultError) {
         try self.init(
             disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, emptying: true,
-            scratch: scratch)
+            company: company, scratch: scratch)
     }
 
     deinit {

@@ -49,6 +49,8 @@ public final class Vault: Sendable {
     public let ring: KeyRing
     /// What new contents are sealed with.
     public let cipher: CipherSuite
+    /// Who else may change the vault's files meanwhile.
+    public let company: Company
     /// The root directory; its descriptor is closed with the vault.
     public let rootDescriptor: Int32
     /// The root's id.
@@ -61,8 +63,10 @@ public final class Vault: Sendable {
 
     /// A vault over `rootDescriptor`, which it owns from here on. `nameMax` is 64 to 255.
     public init(
-        disk: Disk, rootDescriptor: Int32, ring: KeyRing, vaultID: [UInt8], cipher: CipherSuite, nameMax: Int
+        disk: Disk, rootDescriptor: Int32, ring: KeyRing, vaultID: [UInt8], cipher: CipherSuite, nameMax: Int,
+        company: Company = .alone
     ) {
+        self.company = company
         self.disk = disk
         self.rootDescriptor = rootDescriptor
         self.ring = ring
@@ -186,6 +190,12 @@ public final class Vault: Sendable {
     ) throws(VaultError) -> FileContents {
         try FileContents(
             disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: isWritable, emptying: emptying,
-            scratch: scratch)
+            company: company, scratch: scratch)
+    }
+
+    /// A new, empty file behind a descriptor, which the result owns from here on, also where this throws.
+    public func newContents(of descriptor: Int32, _ scratch: Scratch) throws(VaultError) -> FileContents {
+        try FileContents(
+            creating: descriptor, disk: disk, ring: ring, cipher: cipher, company: company, scratch: scratch)
     }
 }

@@ -17,11 +17,14 @@ struct Mount: ParsableCommand {
             it. What programs write is in the vault at the latest when the mount has ended; 'sync FILE' and fsync(2) put it there \
             earlier.
 
-            A vault is mounted for writing once at a time. Set-user-id programs and device nodes in the mount have no effect unless \
+            A vault is mounted for writing once at a time, and what else changes it meanwhile may not be seen. With --shared, which is \
+            slower, others may write to it: a copy tool, or other shared mounts on this machine. Their changes are seen within a second.
+
+            Set-user-id programs and device nodes in the mount have no effect unless \
             asked for with -o suid and -o dev.
 
             Mount options (-o):
-              ro, allow_other, idle=DURATION, log_file=FILE
+              ro, shared, allow_other, idle=DURATION, log_file=FILE
               passphrase_file=FILE, passphrase_command=CMD
               allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
               noexec, noatime, nodiratime, sync, dirsync
@@ -47,6 +50,9 @@ struct Mount: ParsableCommand {
     @Flag(help: "Let nothing be changed.")
     var readOnly = false
 
+    @Flag(help: "Let others write to the vault meanwhile: copy tools, other shared mounts.")
+    var shared = false
+
     @Flag(help: "Let other users in, as far as modes and ACLs do.")
     var allowOther = false
 
@@ -64,6 +70,7 @@ struct Mount: ParsableCommand {
     func run() throws {
         var flags = try MountFlags(options.joined(separator: ","))
         flags.isReadOnly = flags.isReadOnly || readOnly
+        flags.isShared = flags.isShared || shared
         flags.allowsOthers = flags.allowsOthers || allowOther
         let idleSeconds = try (idle ?? flags.idle).map { text throws(CommandError) in try Self.seconds(text) }
         let place = try Mountpoint(mountpoint, vault: vault)
@@ -76,12 +83,12 @@ struct Mount: ParsableCommand {
         // Before anything starts a thread. The child asks for the passphrase, so that keys never cross from one process to the other.
         let background = foreground ? nil : try Background.fork()
         let directory = try VaultDirectory.open(vault)
-        try lock(directory, &flags)
+        let source = try CommandError.naming(vault) { () throws(KeysError) in try VaultOpening.location(of: vault) }
+        try lock(directory, source: source, &flags)
         let opened = try unlocking.open(directory)
-        var mountOptions = MountOptions(
-            source: try CommandError.naming(vault) { () throws(KeysError) in try VaultOpening.location(of: vault) },
-            mountpoint: place.path)
+        var mountOptions = MountOptions(source: source, mountpoint: place.path)
         mountOptions.isReadOnly = flags.isReadOnly
+        mountOptions.company = flags.isReadOnly ? .watching : flags.isShared ? .together : .alone
         mountOptions.allowsOthers = flags.allowsOthers
         mountOptions.allowsDevices = flags.allowsDevices
         mountOptions.allowsSetUserID = flags.allowsSetUserID
@@ -106,7 +113,7 @@ struct Mount: ParsableCommand {
         }
         let content = Vault(
             disk: directory.disk, rootDescriptor: root, ring: opened.ring, vaultID: opened.config.vaultID,
-            cipher: opened.config.cipher, nameMax: opened.config.nameMax)
+            cipher: opened.config.cipher, nameMax: opened.config.nameMax, company: options.company)
         umask(0)
         do throws(MountError) {
             let session = try Session(
@@ -128,7 +135,9 @@ struct Mount: ParsableCommand {
     }
 
     /// One writer, or any number of readers. On a read-only file system the mount is read-only.
-    private func lock(_ directory: VaultDirectory, _ flags: inout MountFlags) throws(CommandError) {
+    private func lock(
+        _ directory: VaultDirectory, source: String, _ flags: inout MountFlags
+    ) throws(CommandError) {
         do throws(Errno) {
             if try directory.disk.fileSystemStatus(directory.descriptor).f_flag & UInt(ST_RDONLY) != 0,
                 !flags.isReadOnly
@@ -136,16 +145,31 @@ struct Mount: ParsableCommand {
                 flags.isReadOnly = true
                 Report.warning("\(quoted(vault)) is on a read-only file system; mounting it read-only")
             }
-            if try directory.disk.tryLock(directory.descriptor, exclusive: !flags.isReadOnly) { return }
+            if try lockUnlessMounted(directory, source: source, exclusive: !flags.isReadOnly && !flags.isShared) {
+                return
+            }
         } catch {
             throw CommandError(error, "lock it", vault: vault)
         }
         throw CommandError(
             .busy,
-            flags.isReadOnly
+            flags.isReadOnly || flags.isShared
                 ? "\(quoted(vault)) is mounted for writing; unmount it first"
-                : "\(quoted(vault)) is in use by another coffer; unmount it first, or mount with --read-only beside other readers"
+                : "\(quoted(vault)) is in use by another coffer; unmount it first, or mount with --read-only or --shared beside others that do"
         )
+    }
+
+    /// Takes the vault's lock. A driver whose mount is already gone may still be writing what programs left it: umount(8) does not
+    /// wait for that, so this does, for ten seconds at most. While the vault is mounted, nobody waits.
+    private func lockUnlessMounted(
+        _ directory: VaultDirectory, source: String, exclusive: Bool
+    ) throws(Errno) -> Bool {
+        for _ in 0..<200 {
+            if try directory.disk.tryLock(directory.descriptor, exclusive: exclusive) { return true }
+            if Mountpoint.mounts().contains(where: { $0.source == source }) { return false }
+            usleep(50_000)
+        }
+        return false
     }
 
     private static func checkFUSE() throws(CommandError) {

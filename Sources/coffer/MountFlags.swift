@@ -3,6 +3,7 @@ import CofferMount
 /// What comes after `-o`, and what mount(8) and fstab(5) add to it.
 struct MountFlags {
     var isReadOnly = false
+    var isShared = false
     var allowsOthers = false
     var allowsDevices = false
     var allowsSetUserID = false
@@ -30,6 +31,7 @@ struct MountFlags {
             let value = parts.count > 1 ? String(parts[1]) : nil
             switch (name, value) {
             case ("ro", nil): isReadOnly = true
+            case ("shared", nil): isShared = true
             case ("allow_other", nil): allowsOthers = true
             case ("dev", nil), ("allow_dev", nil): allowsDevices = true
             case ("suid", nil), ("allow_suid", nil): allowsSetUserID = true
