@@ -1,7 +1,24 @@
 import CLinux
+import SystemPackage
 
 /// Flags of open(2) that Swift's C library module does not offer.
 extension Disk {
     /// `O_PATH`: a descriptor that only names its object, for which no permission on the object is needed.
     public static let pathOnly: Int32 = COFFER_O_PATH
+    /// `O_NOATIME`.
+    private static let noAccessTime: Int32 = COFFER_O_NOATIME
+
+    /// As ``open(at:_:flags:mode:)`` for what is there; with `withoutAccessTime` reading leaves no trace, where the object is this user's own.
+    public func open(
+        at directory: Int32, _ name: UnsafePointer<CChar>, flags: Int32, withoutAccessTime: Bool
+    ) throws(Errno) -> Int32 {
+        if withoutAccessTime {
+            do throws(Errno) {
+                return try open(at: directory, name, flags: flags | Self.noAccessTime)
+            } catch {
+                guard error == .notPermitted else { throw error }
+            }
+        }
+        return try open(at: directory, name, flags: flags)
+    }
 }

@@ -1,6 +1,7 @@
 import CofferFormat
 import CofferVault
 import Glibc
+import SystemPackage
 
 /// Extended attributes.
 extension FileSystem {
@@ -15,14 +16,40 @@ extension FileSystem {
         }
     }
 
-    /// Sets an attribute.
-    func setAttribute(_ inode: Inode, _ name: [UInt8], _ value: [UInt8], flags: Int32) throws(VaultError) {
+    /// Sets an attribute. `belongs` tells whether the caller is in a group, or may do without.
+    func setAttribute(
+        _ inode: Inode, _ name: [UInt8], _ value: [UInt8], flags: Int32, belongs: (gid_t) -> Bool
+    ) throws(VaultError) {
         try names.read { () throws(VaultError) in
             try withObject(inode) { descriptor throws(VaultError) in
                 try vault.setAttribute(name, of: descriptor, mode: inode.kind, value: value, flags: flags) {
                     () throws(VaultError) in try owner(inode, descriptor)
                 }
+                // As chmod(2) does for such a caller; the backing saw only the driver.
+                if name.elementsEqual("system.posix_acl_access".utf8) {
+                    try dropGroupBit(descriptor, evenExecutable: true, belongs)
+                }
             }
+        }
+    }
+
+    /// Takes the set-group-id bit from an object whose group the caller is not in.
+    ///
+    /// With write-back the kernel asks for this only where the group may execute the file; a file that was to be locked mandatorily once
+    /// loses it too where the driver knows who changes it. True where it was taken.
+    @discardableResult
+    func dropGroupBit(
+        _ descriptor: Int32, evenExecutable: Bool = false, _ belongs: (gid_t) -> Bool
+    ) throws(VaultError) -> Bool {
+        do throws(Errno) {
+            let status = try disk.status(descriptor)
+            guard status.st_mode & S_ISGID != 0, evenExecutable || status.st_mode & S_IXGRP == 0,
+                !belongs(status.st_gid)
+            else { return false }
+            try disk.setMode(descriptor, status.st_mode & 0o7777 & ~S_ISGID)
+            return true
+        } catch {
+            throw .system(error)
         }
     }
 

@@ -14,6 +14,28 @@ extension FileSystem {
         let mask: mode_t
     }
 
+    /// Makes a regular file and opens it. One that another process has made since the kernel looked is opened, unless `flags` (those of open(2)) say
+    /// that it must be new.
+    func createOrOpen(
+        _ parent: Inode, _ name: [UInt8], mode: mode_t, flags: Int32, _ caller: Caller, _ scratch: Scratch
+    ) throws(VaultError) -> (Found, FileHandle) {
+        do throws(VaultError) {
+            return try create(parent, name, mode: mode, caller, scratch)
+        } catch {
+            guard !keepsCache, flags & O_EXCL == 0, case .system(.fileExists) = error else { throw error }
+        }
+        guard let found = try lookUp(parent, name) else { throw .system(.staleNFSFileHandle) }
+        let inode = table.inode(found.nodeID)
+        do throws(VaultError) {
+            let handle = try openFile(
+                inode, forWriting: flags & O_ACCMODE != O_RDONLY, emptying: flags & O_TRUNC != 0, scratch)
+            return (found, handle)
+        } catch {
+            forget(inode, 1)
+            throw error
+        }
+    }
+
     /// Makes a regular file and opens it.
     func create(
         _ parent: Inode, _ name: [UInt8], mode: mode_t, _ caller: Caller, _ scratch: Scratch

@@ -145,7 +145,9 @@ extension FileSystem {
         if orphan >= 0 { return try reopen(orphan, flags: flags) }
         let descriptor = try withName(inode) { parent, stored, status throws(VaultError) in
             do throws(Errno) {
-                let descriptor = try disk.open(at: parent, stored.cString, flags: flags | O_NOFOLLOW | O_NONBLOCK)
+                let descriptor = try disk.open(
+                    at: parent, stored.cString, flags: flags | O_NOFOLLOW | O_NONBLOCK,
+                    withoutAccessTime: leavesFileAccessTimes)
                 let opened = try disk.status(descriptor)
                 if opened.st_ino == inode.number && opened.st_dev == inode.device { return descriptor }
                 // Another object took the name this very moment.

@@ -24,7 +24,8 @@ extension FileSystem {
         try names.read { () throws(VaultError) in
             let descriptor = try descriptors.with(inode) { descriptor throws(VaultError) in
                 do throws(Errno) {
-                    return try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+                    return try disk.open(
+                        at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY, withoutAccessTime: leavesDirectoryAccessTimes)
                 } catch {
                     throw .system(error)
                 }
@@ -57,7 +58,7 @@ extension FileSystem {
     ) throws(VaultError) {
         try names.read { () throws(VaultError) in
             try handle.stream.withLock { stream throws(VaultError) in
-                let identity = try self.identity(of: handle.inode, stream.descriptor)
+                let identity = try self.identity(of: handle.inode, stream.descriptor, forReading: true)
                 try stream.seek(to: position)
                 while let entry = try stream.next(identity) {
                     if entry.isPlaceholder { tell(entry, in: handle.inode) }

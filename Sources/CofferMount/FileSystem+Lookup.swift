@@ -15,7 +15,7 @@ extension FileSystem {
     /// The entry of a name, with one look-up counted; nil where there is none.
     func lookUp(_ parent: Inode, _ name: [UInt8]) throws(VaultError) -> Found? {
         try names.read { () throws(VaultError) in
-            try withDirectory(parent) { directory throws(VaultError) in
+            try withDirectory(parent, forReading: true) { directory throws(VaultError) in
                 guard let entry = try vault.lookUp(name, in: directory) else {
                     if try isPlaceholder(name, directory) { throw .system(.ioError) }
                     return nil
@@ -47,12 +47,13 @@ extension FileSystem {
         _ name: [UInt8]
     ) throws(VaultError) -> Found {
         var shown = try vault.presented(status, at: parentDescriptor, stored)
-        let inode = table.reference(status, link: Link(parent: parent, stored: stored, name: name))
+        let derived = status.st_mode & S_IFMT == S_IFDIR ? id.child(name) : nil
+        let inode = table.reference(
+            status, link: Link(parent: parent, stored: stored, name: name, derived: derived))
         if inode.isDirectory {
-            let derived = id.child(name)
             inode.derived.withLock { known in
                 // Moved behind our back: what was known of it was said of another place.
-                if let known, known != derived { inode.identity.withLock { $0 = nil } }
+                if keepsCache, let known, known != derived { inode.identity.withLock { $0 = nil } }
                 known = derived
             }
         } else if let size = openSize(of: inode) {
@@ -109,12 +110,15 @@ extension FileSystem {
     }
 
     /// Changes attributes and tells all of them.
-    func change(_ inode: Inode, _ change: Change, _ scratch: Scratch) throws(VaultError) -> stat {
+    func change(
+        _ inode: Inode, _ change: Change, _ scratch: Scratch, belongs: (gid_t) -> Bool
+    ) throws(VaultError) -> stat {
         try names.read { () throws(VaultError) in
             if let size = change.size {
                 let contents = try openContents(inode, forWriting: true, emptying: size == 0, scratch)
                 defer { closeContents(inode, scratch) }
                 try contents.resize(to: size, scratch)
+                try dropGroupBit(contents.descriptor, belongs)
             }
             try withObject(inode) { descriptor throws(VaultError) in
                 do throws(Errno) {

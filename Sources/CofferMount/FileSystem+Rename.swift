@@ -59,6 +59,8 @@ extension FileSystem {
     ) {
         guard let inode = table.known(entry.status) else { return }
         table.remove(stored, in: parent, from: inode)
+        var link = link
+        link.derived = identity?.derived
         table.add(link, to: inode)
         if let identity {
             inode.derived.withLock { $0 = identity.derived }

@@ -25,8 +25,13 @@ final class FileSystem: @unchecked Sendable {
     let nameLock: NameLock?
     /// Seconds that the kernel may believe names and attributes.
     let timeout: Double
+    /// What the kernel is told things through. Set once, before the first request.
+    var session: OpaquePointer?
     /// Requests so far: tells whether anybody is there.
     let requests = Atomic<Int>(0)
+    /// What programs read is opened with `O_NOATIME`.
+    let leavesFileAccessTimes: Bool
+    let leavesDirectoryAccessTimes: Bool
     /// Answers what the serving threads cannot.
     let seeker = Seeker()
     /// Inodes with open contents. A leaf lock.
@@ -34,7 +39,9 @@ final class FileSystem: @unchecked Sendable {
     /// Open files and directories.
     let handles = Atomic<Int>(0)
 
-    init(vault: Vault, log: MountLog, descriptorLimit: Int) throws(VaultError) {
+    init(vault: Vault, options: MountOptions, log: MountLog, descriptorLimit: Int) throws(VaultError) {
+        leavesFileAccessTimes = options.leavesFileAccessTimes
+        leavesDirectoryAccessTimes = options.leavesDirectoryAccessTimes
         self.vault = vault
         disk = vault.disk
         self.log = log
@@ -57,21 +64,61 @@ final class FileSystem: @unchecked Sendable {
     // MARK: Reaching backing objects. The caller holds `names`.
 
     /// What a directory answers to, read from disk the first time.
-    func identity(of directory: Inode, _ descriptor: Int32) throws(VaultError) -> DirectoryIdentity {
-        if keepsCache, let known = directory.identity.withLock({ $0 }) { return known }
+    func identity(
+        of directory: Inode, _ descriptor: Int32, forReading: Bool = false
+    ) throws(VaultError) -> DirectoryIdentity {
+        guard keepsCache else { return try presentIdentity(of: directory, descriptor, forReading: forReading) }
+        if let known = directory.identity.withLock({ $0 }) { return known }
         guard let derived = directory.derived.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
         let identity = try vault.identity(of: descriptor, derived: derived)
         directory.identity.withLock { $0 = identity }
         return identity
     }
 
+    /// As above where others rename directories: only a place where the directory is now says what it answers to. A name made under what an old place
+    /// derives would never verify. For reading, what was known last will do: what a directory answers to once it answers to wherever it is moved.
+    private func presentIdentity(
+        of directory: Inode, _ descriptor: Int32, forReading: Bool
+    ) throws(VaultError) -> DirectoryIdentity {
+        var derived: DirectoryID?
+        if directory === table.root {
+            derived = vault.rootID
+        } else if let link = table.links(of: directory).first, let place = link.derived,
+            let parent = try descriptors.acquireIfThere(link.parent)
+        {
+            defer { descriptors.release(link.parent) }
+            if let status = try statusIfThere(parent, link.stored), status.st_ino == directory.number,
+                status.st_dev == directory.device
+            {
+                derived = place
+            }
+        }
+        if let derived {
+            let identity = try vault.identity(of: descriptor, derived: derived)
+            directory.identity.withLock { $0 = identity }
+            return identity
+        }
+        // The kernel looks the path up once more when it hears this.
+        guard forReading, let known = directory.identity.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
+        return known
+    }
+
+    private func statusIfThere(_ parent: Int32, _ stored: StoredName) throws(VaultError) -> stat? {
+        do throws(Errno) {
+            return try disk.status(at: parent, stored.cString)
+        } catch {
+            if error == .noSuchFileOrDirectory { return nil }
+            throw .system(error)
+        }
+    }
+
     /// Lends an open directory.
     func withDirectory<Result>(
-        _ directory: Inode, _ body: (VaultDirectory) throws(VaultError) -> Result
+        _ directory: Inode, forReading: Bool = false, _ body: (VaultDirectory) throws(VaultError) -> Result
     ) throws(VaultError) -> Result {
         try descriptors.with(directory) { descriptor throws(VaultError) in
-            try body(
-                VaultDirectory(descriptor: descriptor, identity: try identity(of: directory, descriptor)))
+            let identity = try identity(of: directory, descriptor, forReading: forReading)
+            return try body(VaultDirectory(descriptor: descriptor, identity: identity))
         }
     }
 
@@ -82,13 +129,7 @@ final class FileSystem: @unchecked Sendable {
         for link in table.links(of: inode) {
             guard let parent = try descriptors.acquireIfThere(link.parent) else { continue }
             defer { descriptors.release(link.parent) }
-            let status: stat
-            do throws(Errno) {
-                status = try disk.status(at: parent, link.stored.cString)
-            } catch {
-                if error == .noSuchFileOrDirectory { continue }
-                throw .system(error)
-            }
+            guard let status = try statusIfThere(parent, link.stored) else { continue }
             if status.st_ino == inode.number && status.st_dev == inode.device {
                 return try body(parent, link.stored, status)
             }

@@ -27,6 +27,17 @@ enum FuseRequest {
             user: context.pointee.uid, group: context.pointee.gid, mask: context.pointee.umask)
     }
 
+    /// Whether the caller is in a group, or may do what takes that all the same.
+    static func belongs(_ request: fuse_req_t?, to group: gid_t) -> Bool {
+        guard let context = fuse_req_ctx(request) else { return false }
+        if context.pointee.uid == 0 || context.pointee.gid == group { return true }
+        let count = fuse_req_getgroups(request, 0, nil)
+        guard count > 0 else { return false }
+        var groups = [gid_t](repeating: 0, count: Int(count))
+        let got = fuse_req_getgroups(request, count, &groups)
+        return groups.prefix(Int(max(0, min(got, count)))).contains(group)
+    }
+
     /// Answers with an error, or success where it is 0.
     @inline(__always)
     static func reply(_ request: fuse_req_t?, error: Int32) {

@@ -10,6 +10,8 @@ struct Link {
     let stored: StoredName
     /// The plaintext name, for messages and for the ids of directories.
     let name: [UInt8]
+    /// The id that a directory's place here derives.
+    var derived: DirectoryID?
 }
 
 /// What the kernel knows by a node id: one backing object, however many names and handles it has.
@@ -43,7 +45,7 @@ final class Inode: @unchecked Sendable {
 
     /// What a directory answers to; nil until it is asked for the first time. Changes only by renames, which have the name space to themselves.
     let identity = Mutex<DirectoryIdentity?>(nil)
-    /// The id that a directory's place derives. Guarded like `identity`.
+    /// The id that a directory's place derived when it was last looked up or moved. Guarded like `identity`.
     let derived = Mutex<DirectoryID?>(nil)
     /// The time of modification that the kernel holds for a regular file: with write-back its own, which it does not tell again where a write comes
     /// within the same tick of its clock. What is on disk must agree with it when a file is closed.

@@ -116,7 +116,11 @@ final class InodeTable: @unchecked Sendable {
     }
 
     private static func add(_ link: Link, to inode: Inode, onlyName: Bool) {
-        if inode.links.contains(where: { $0.parent === link.parent && $0.stored == link.stored }) { return }
+        // The same stored name was sealed under the same id, so that all else is the same too.
+        if inode.links.contains(where: { $0.parent === link.parent && $0.stored == link.stored }) {
+            if onlyName { inode.links.removeAll { $0.parent !== link.parent || $0.stored != link.stored } }
+            return
+        }
         if onlyName {
             inode.links.removeAll()
         } else {

@@ -16,6 +16,10 @@ public struct MountOptions: Sendable {
     public var allowsDevices = false
     /// As above, for set-user-id.
     public var allowsSetUserID = false
+    /// Reading a file leaves its time of access as it is, where the driver may ask for that.
+    public var leavesFileAccessTimes = false
+    /// As above, for listing directories.
+    public var leavesDirectoryAccessTimes = false
     /// Seconds without any request after which the mount ends by itself.
     public var idleSeconds: Int?
     /// Further options for the kernel, as after `-o`.

@@ -18,7 +18,10 @@ extension Operations {
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 var status = try fileSystem.change(
-                    inode, Operations.change(wanted, which), Worker.current.scratch)
+                    inode, Operations.change(wanted, which), Worker.current.scratch
+                ) { group in
+                    FuseRequest.belongs(request, to: group)
+                }
                 fuse_reply_attr(request, &status, fileSystem.timeout)
             }
         }
@@ -61,7 +64,9 @@ extension Operations {
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 let value = Array(UnsafeRawBufferPointer(start: value, count: count))
-                try fileSystem.setAttribute(inode, FuseRequest.bytes(name), value, flags: flags)
+                try fileSystem.setAttribute(inode, FuseRequest.bytes(name), value, flags: flags) { group in
+                    FuseRequest.belongs(request, to: group)
+                }
                 FuseRequest.reply(request, error: 0)
             }
         }

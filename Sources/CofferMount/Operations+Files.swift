@@ -11,8 +11,9 @@ extension Operations {
             let name = FuseRequest.bytes(name)
             FuseRequest.run(request, fileSystem, directory, name: name) { () throws(VaultError) in
                 let scratch = Worker.current.scratch
-                let (found, handle) = try fileSystem.create(
-                    directory, name, mode: mode & 0o7777, FuseRequest.caller(request), scratch)
+                let (found, handle) = try fileSystem.createOrOpen(
+                    directory, name, mode: mode & 0o7777, flags: info?.pointee.flags ?? O_EXCL,
+                    FuseRequest.caller(request), scratch)
                 Operations.keep(handle, in: info, fileSystem)
                 var entry = FuseRequest.entry(found, fileSystem)
                 if fuse_reply_create(request, &entry, info) != 0 {
@@ -110,6 +111,10 @@ extension Operations {
                 case 3: try contents.punch(offset: offset, count: length, scratch)
                 case 16, 17: try contents.zero(offset: offset, count: length, keepSize: mode == 17, scratch)
                 default: throw .system(.notSupported)
+                }
+                if try fileSystem.dropGroupBit(contents.descriptor, { FuseRequest.belongs(request, to: $0) }) {
+                    // This answer carries no mode. Attributes alone are forgotten without waiting for anything.
+                    fuse_lowlevel_notify_inval_inode(fileSystem.session, handle.inode.nodeID, -1, 0)
                 }
                 FuseRequest.reply(request, error: 0)
             }

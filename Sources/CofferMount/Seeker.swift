@@ -50,7 +50,7 @@ final class Seeker: @unchecked Sendable {
     }
 
     /// Answers questions until `stop`.
-    func run(_ session: OpaquePointer, _ fileSystem: FileSystem) {
+    func run(_ fileSystem: FileSystem) {
         let scratch: Scratch
         do throws(CryptoError) {
             scratch = try Scratch()
@@ -61,7 +61,7 @@ final class Seeker: @unchecked Sendable {
         while let question = next() {
             let handle = question.handle.takeRetainedValue()
             // An error leaves pages that could not be written where they are: the next fsync tells of them.
-            fuse_lowlevel_notify_inval_inode(session, handle.inode.nodeID, 0, 0)
+            fuse_lowlevel_notify_inval_inode(fileSystem.session, handle.inode.nodeID, 0, 0)
             Self.answer(question.request, fileSystem, handle, question.offset, question.whence, scratch)
         }
     }

@@ -27,7 +27,7 @@ public final class Session: @unchecked Sendable {
         do throws(VaultError) {
             // Most descriptors are for open files; what directories get is plenty for a walk.
             fileSystem = try FileSystem(
-                vault: vault, log: log, descriptorLimit: max(16, min(512, descriptorLimit / 4)))
+                vault: vault, options: options, log: log, descriptorLimit: max(16, min(512, descriptorLimit / 4)))
         } catch {
             throw .vault("\(error)")
         }
@@ -49,6 +49,7 @@ public final class Session: @unchecked Sendable {
             throw .options
         }
         session = made
+        fileSystem.session = made
         guard fuse_session_mount(session, options.mountpoint) == 0 else { throw .refused }
     }
 
@@ -77,7 +78,7 @@ public final class Session: @unchecked Sendable {
             _ = Unmounting.detach(options.mountpoint, lazily: false)
         }
         let keeper = try ServiceThread { maintenance.run() }
-        let seekerThread = try ServiceThread { [self] in fileSystem.seeker.run(session, fileSystem) }
+        let seekerThread = try ServiceThread { [self] in fileSystem.seeker.run(fileSystem) }
         let awaited = signals
         let signalThread = try ServiceThread { [self] in waitForSignals(awaited) }
         for thread in threads { thread.join() }

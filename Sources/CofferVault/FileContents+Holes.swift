@@ -72,8 +72,34 @@ extension FileContents {
         defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
         guard offset >= 0, offset < size else { return nil }
         let block = offset / BlockGeometry.plainCount
-        guard try isZeroBlock(block, scratch) else { return offset }
-        return try resolveHole(block, scratch).end * BlockGeometry.plainCount
+        let last = BlockGeometry.blockCount(plainSize: size) - 1
+        if block == last { return try endsInHole(scratch) ? nil : offset }
+        var end = block
+        if block == 0, try beginsInHole(scratch) { end = 1 }
+        if end < last, try isZeroBlock(end, scratch) { end = try resolveHole(end, scratch).end }
+        if end == last, end > block, try endsInHole(scratch) { return nil }
+        return max(offset, end * BlockGeometry.plainCount)
+    }
+
+    /// Whether the first block, which is always stored, is what writing farther into an empty file leaves there: zeros. That a program wrote them is
+    /// not told apart; it reads the same.
+    private func beginsInHole(_ scratch: Scratch) throws(VaultError) -> Bool {
+        guard BlockGeometry.blockCount(plainSize: size) > 1,
+            case .sealed = try readBlock(0, to: scratch.spareBlock, image: scratch.probe, scratch)
+        else { return false }
+        return UnsafeRawBufferPointer(start: scratch.spareBlock, count: BlockGeometry.plainCount).allSatisfy { $0 == 0 }
+    }
+
+    /// Whether the last block, which is always stored, is what growing a file leaves: zeros after a hole. To programs it belongs to the hole.
+    private func endsInHole(_ scratch: Scratch) throws(VaultError) -> Bool {
+        let last = BlockGeometry.blockCount(plainSize: size) - 1
+        guard last > 0,
+            case .sealed(let info) = try readBlock(last, to: scratch.spareBlock, image: scratch.probe, scratch),
+            info.gap > 0
+        else { return false }
+        let plain = UnsafeRawBufferPointer(
+            start: scratch.spareBlock, count: BlockGeometry.plainCount(ofBlock: last, plainSize: size))
+        return plain.allSatisfy { $0 == 0 }
     }
 
     /// The first offset at or after `offset` that is in a hole, or the size, which is one by convention; nil at or after the end.
@@ -88,13 +114,15 @@ extension FileContents {
         guard offset >= 0, offset < size else { return nil }
         let last = BlockGeometry.blockCount(plainSize: size) - 1
         var block = offset / BlockGeometry.plainCount
+        if block == 0, try beginsInHole(scratch) { return offset }
         while block < last {
             if try isZeroBlock(block, scratch) {
                 _ = try resolveHole(block, scratch)
                 return max(offset, block * BlockGeometry.plainCount)
             }
-            // The backing file's next hole lies in or after the next zero block; a single zero block may have none at all, and then counts as
-            // data, which is always allowed.
+            // The backing file's next hole lies in or after the next zero block; a few zero blocks among others may have none at all, and then
+            // count as data where nothing is remembered of them, which is always allowed.
+            let known = knowledge.withLock { $0.holes.run(after: block)?.start }
             let hole = try system { () throws(Errno) in
                 do throws(Errno) {
                     return try disk.nextHole(descriptor, from: BlockGeometry.offset(ofBlock: block + 1))
@@ -103,10 +131,11 @@ extension FileContents {
                     throw error
                 }
             }
-            guard let hole else { break }
-            block = max(block + 1, (hole - BlockGeometry.headerCount) / BlockGeometry.storedCount)
+            let found = hole.map { ($0 - BlockGeometry.headerCount) / BlockGeometry.storedCount }
+            guard let next = [known, found].compactMap({ $0 }).min() else { break }
+            block = max(block + 1, next)
         }
-        return size
+        return try endsInHole(scratch) ? max(offset, last * BlockGeometry.plainCount) : size
     }
 
     /// Whether a block is all zeros on disk.

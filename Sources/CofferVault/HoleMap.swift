@@ -34,6 +34,12 @@ struct HoleMap {
         return index < runs.count && runs[index].start <= block ? runs[index] : nil
     }
 
+    /// The first run that ends after `block`.
+    func run(after block: Int) -> Run? {
+        let index = self.index(after: block)
+        return index < runs.count ? runs[index] : nil
+    }
+
     /// The run that block `end` vouches for.
     func run(endingAt end: Int) -> Run? {
         let index = self.index(after: end - 1)

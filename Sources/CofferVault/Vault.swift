@@ -164,6 +164,8 @@ public final class Vault: Sendable {
     /// Attributes of the file system behind the vault.
     public func fileSystemStatus() throws(VaultError) -> statvfs {
         var status = try system { () throws(Errno) in try disk.fileSystemStatus(rootDescriptor) }
+        // What programs may still write is less than what the disk has room for.
+        status.f_bavail -= status.f_bavail / UInt(BlockGeometry.storedCount / BlockGeometry.overhead)
         status.f_namemax = UInt(NameCodec.maximumPlainCount)
         return status
     }

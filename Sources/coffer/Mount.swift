@@ -28,6 +28,7 @@ struct Mount: ParsableCommand {
               passphrase_file=FILE, passphrase_command=CMD
               allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
               noexec, noatime, nodiratime, sync, dirsync
+              remount (with ro, rw, noexec and so on, as root)
 
             In /etc/fstab, with the program linked as /sbin/mount.fuse.coffer:
               /backup/photos /home/ada/Photos fuse.coffer noauto,passphrase_file=/root/photos.key 0 0
@@ -72,6 +73,9 @@ struct Mount: ParsableCommand {
         flags.isReadOnly = flags.isReadOnly || readOnly
         flags.isShared = flags.isShared || shared
         flags.allowsOthers = flags.allowsOthers || allowOther
+        if flags.isRemount {
+            return try Remount.apply(options.joined(separator: ","), vault: vault, mountpoint: mountpoint)
+        }
         let idleSeconds = try (idle ?? flags.idle).map { text throws(CommandError) in try Self.seconds(text) }
         let place = try Mountpoint(mountpoint, vault: vault)
         try Self.checkFUSE()
@@ -92,6 +96,8 @@ struct Mount: ParsableCommand {
         mountOptions.allowsOthers = flags.allowsOthers
         mountOptions.allowsDevices = flags.allowsDevices
         mountOptions.allowsSetUserID = flags.allowsSetUserID
+        mountOptions.leavesFileAccessTimes = flags.leavesFileAccessTimes
+        mountOptions.leavesDirectoryAccessTimes = flags.leavesDirectoryAccessTimes
         mountOptions.kernelOptions = flags.kernelOptions
         mountOptions.idleSeconds = idleSeconds
         try serve(opened, directory, mountOptions, log, background)

@@ -4,6 +4,12 @@ import CofferMount
 struct MountFlags {
     var isReadOnly = false
     var isShared = false
+    var isRemount = false
+    // mount(8) does not keep the order of its own options and others, so what forbids wins.
+    private var forbidsDevices = false
+    private var forbidsSetUserID = false
+    var leavesFileAccessTimes = false
+    var leavesDirectoryAccessTimes = false
     var allowsOthers = false
     var allowsDevices = false
     var allowsSetUserID = false
@@ -15,12 +21,13 @@ struct MountFlags {
     var kernelOptions: [String] = []
 
     private static let kernelNames: Set<String> = [
-        "noexec", "noatime", "nodiratime", "sync", "dirsync",
+        "noexec", "noatime", "sync", "dirsync",
     ]
     /// For whoever reads fstab, or the kernel's own defaults.
     private static let ignoredNames: Set<String> = [
-        "rw", "nodev", "nosuid", "exec", "atime", "relatime", "strictatime", "diratime", "async", "defaults", "auto",
+        "rw", "exec", "atime", "relatime", "strictatime", "diratime", "async", "defaults", "auto",
         "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "default_permissions",
+        "user_id", "group_id", "nosymfollow", "lazytime", "nolazytime",
     ]
 
     /// Reads comma-separated options; a comma or backslash in a value has a backslash before it.
@@ -32,14 +39,23 @@ struct MountFlags {
             switch (name, value) {
             case ("ro", nil): isReadOnly = true
             case ("shared", nil): isShared = true
+            case ("remount", nil): isRemount = true
+            case ("nodiratime", nil): leavesDirectoryAccessTimes = true
             case ("allow_other", nil): allowsOthers = true
             case ("dev", nil), ("allow_dev", nil): allowsDevices = true
             case ("suid", nil), ("allow_suid", nil): allowsSetUserID = true
+            case ("nosuid", nil): forbidsSetUserID = true
+            case ("nodev", nil): forbidsDevices = true
             case ("idle", let value?): idle = value
             case ("passphrase_file", let value?): passphraseFile = value
             case ("passphrase_command", let value?): passphraseCommand = value
             case ("log_file", let value?): logFile = value
-            case (let name, nil) where Self.kernelNames.contains(name): kernelOptions.append(name)
+            case (let name, nil) where Self.kernelNames.contains(name):
+                kernelOptions.append(name)
+                if name == "noatime" {
+                    leavesFileAccessTimes = true
+                    leavesDirectoryAccessTimes = true
+                }
             case (let name, _)
             where Self.ignoredNames.contains(name) || name.hasPrefix("x-") || name == "comment" || name == "X-mount":
                 break
@@ -48,6 +64,8 @@ struct MountFlags {
                     .usage, "unknown mount option \(quoted(option)); 'coffer help mount' lists those there are")
             }
         }
+        allowsDevices = allowsDevices && !forbidsDevices
+        allowsSetUserID = allowsSetUserID && !forbidsSetUserID
     }
 
     private static func split(_ text: String) -> [String] {
