@@ -79,7 +79,7 @@ extension FileSystem {
             do throws(VaultError) {
                 return try vault.contents(of: descriptor, isWritable: isWritable, emptying: emptying, scratch)
             } catch {
-                guard case .damaged = error, attempt < 25, time(nil) - changed < 3 else { throw error }
+                guard case .damaged = error, attempt < 150, time(nil) - changed < 3 else { throw error }
             }
             attempt += 1
             usleep(20_000)
