@@ -146,8 +146,7 @@ extension FileSystem {
         let descriptor = try withName(inode) { parent, stored, status throws(VaultError) in
             do throws(Errno) {
                 let descriptor = try disk.open(
-                    at: parent, stored.cString, flags: flags | O_NOFOLLOW | O_NONBLOCK,
-                    withoutAccessTime: leavesFileAccessTimes)
+                    at: parent, stored.cString, flags: flags | O_NOFOLLOW | O_NONBLOCK, withoutAccessTime: true)
                 let opened = try disk.status(descriptor)
                 if opened.st_ino == inode.number && opened.st_dev == inode.device { return descriptor }
                 // Another object took the name this very moment.

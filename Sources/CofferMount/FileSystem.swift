@@ -29,7 +29,7 @@ final class FileSystem: @unchecked Sendable {
     var session: OpaquePointer?
     /// Requests so far: tells whether anybody is there.
     let requests = Atomic<Int>(0)
-    /// What programs read is opened with `O_NOATIME`.
+    /// What programs read keeps its time of access.
     let leavesFileAccessTimes: Bool
     let leavesDirectoryAccessTimes: Bool
     /// Answers what the serving threads cannot.

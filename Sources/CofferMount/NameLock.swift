@@ -36,7 +36,8 @@ final class NameLock: @unchecked Sendable {
     private func lock() throws(Errno) -> Bool {
         while true {
             if descriptor < 0 {
-                descriptor = try disk.open(at: root, ReservedName.configuration.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+                descriptor = try disk.open(
+                    at: root, ReservedName.configuration.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             }
             guard try disk.waitForLock(descriptor, exclusive: true) else { return false }
             // A changed key puts another file in its place; a lock on the old one excludes nobody.

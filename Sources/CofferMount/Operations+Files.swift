@@ -48,6 +48,7 @@ extension Operations {
                     let worker = Worker.current
                     let got = try handle.contents.read(
                         into: worker.reply, count: min(count, 1 << 20), at: offset, worker.scratch)
+                    if !fileSystem.leavesFileAccessTimes { handle.contents.noteAccess(worker.scratch) }
                     _ = coffer_reply_bytes(request, worker.reply, got)
                 }
             }

@@ -45,6 +45,8 @@ public final class FileContents: @unchecked Sendable {
     private let writable: Atomic<Bool>
     /// Blocks were stored or given back since ``takeTouched()`` asked.
     private let touched = Atomic<Bool>(false)
+    /// The system has been shown a read since the file was changed last.
+    private let accessed = Atomic<Bool>(false)
 
     /// Opens the contents behind `descriptor`, which this object owns from here on, also where it throws. A file of plaintext size 0 is
     /// verified at once; of others the header is read, which the first block vouches for.
@@ -185,6 +187,25 @@ public final class FileContents: @unchecked Sendable {
         try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
     }
 
+    /// Notes that a program has read: the driver's own reading leaves the time of access as it is, so the system is shown one that does not, once after
+    /// each change of the file. Whether the time changes is the backing mount's to say.
+    @inline(__always)
+    public func noteAccess(_ scratch: Scratch) {
+        if accessed.load(ordering: .relaxed) { return }
+        markAccess(scratch)
+    }
+
+    private func markAccess(_ scratch: Scratch) {
+        accessed.store(true, ordering: .relaxed)
+        do throws(Errno) {
+            let reader = try disk.reopen(descriptor, flags: O_RDONLY | O_NONBLOCK)
+            defer { disk.close(reader) }
+            _ = try disk.read(reader, into: scratch.probe, count: 1, at: 0)
+        } catch {
+            // Who may not open it now keeps the time that was.
+        }
+    }
+
     /// Whether the backing file, and so its time of modification, was changed since this was asked last.
     public func takeTouched() -> Bool {
         touched.exchange(false, ordering: .acquiringAndReleasing)
@@ -192,6 +213,7 @@ public final class FileContents: @unchecked Sendable {
 
     /// Notes that the backing file is being changed.
     func touch() {
+        accessed.store(false, ordering: .relaxed)
         touched.store(true, ordering: .releasing)
     }
 
