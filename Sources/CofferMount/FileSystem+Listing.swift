@@ -25,7 +25,8 @@ extension FileSystem {
             let descriptor = try descriptors.with(inode) { descriptor throws(VaultError) in
                 do throws(Errno) {
                     return try disk.open(
-                        at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY, withoutAccessTime: leavesDirectoryAccessTimes)
+                        at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY,
+                        withoutAccessTime: leavesDirectoryAccessTimes)
                 } catch {
                     throw .system(error)
                 }

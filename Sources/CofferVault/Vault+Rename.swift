@@ -107,7 +107,11 @@ extension Vault {
         } catch {
             guard error == .system(.directoryNotEmpty) || error == .system(.fileExists),
                 old.isDirectory, let existing, existing.isDirectory, try clearLeftovers(of: existing, in: target)
-            else { throw error }
+            else {
+                // Some file systems say of a directory in the way only that it exists.
+                let isFull = mode == .replace && error == .system(.fileExists) && old.isDirectory
+                throw isFull && existing?.isDirectory == true ? .system(.directoryNotEmpty) : error
+            }
             try moveOnce(old, from: source, to: new, in: target, mode)
         }
     }

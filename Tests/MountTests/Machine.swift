@@ -11,6 +11,8 @@ enum Machine {
         access("/dev/fuse", R_OK | W_OK) == 0 && (isRoot || has("fusermount3")) && CofferProgram.path != nil
     /// Whether the full sizes are asked for.
     static let isSoaking = ProcessInfo.processInfo.environment["COFFER_SOAK"] == "1"
+    /// The cipher that vaults are made with, where another than the usual one is asked for.
+    static let cipher = ProcessInfo.processInfo.environment["COFFER_TEST_CIPHER"].map { ["--cipher", $0] } ?? []
     static let hasLoopDevices = isRoot && access("/dev/loop-control", R_OK | W_OK) == 0 && has("mkfs.ext4")
 
     /// Whether a program is in PATH, or where only root has it.

@@ -57,11 +57,13 @@ struct OddTree {
     private func links() throws {
         try shell(
             """
+            # Not every file system that a copy goes to takes the longest.
+            long=4095; ln -s "$(head -c 4095 /dev/zero | tr '\\0' y)" ../../probe.$$ 2> /dev/null && rm ../../probe.$$ || long=1000
             mkdir -p links/sub; cd links
             echo one > a; ln a b; ln a sub/c
             ln -s a symlink; ln -s nowhere dangling; ln -s /etc/passwd absolute; ln -s ../.. up; ln symlink sub/hardlinked
-            ln -s "$(printf 'x/%.0s' {1..500})" long; ln -s "$(printf 'y%.0s' {1..4095})" longest
-            ln -s "$(printf 'z%.0s' {1..3100})" sub/longer; ln -s "$(printf '\\001\\n\\377 \\\\')" bytes
+            ln -s "$(printf 'x/%.0s' {1..500})" long; ln -s "$(head -c $long /dev/zero | tr '\\0' y)" longest
+            ln -s "$(head -c $((long * 3 / 4)) /dev/zero | tr '\\0' z)" sub/longer; ln -s "$(printf '\\001\\n\\377 \\\\')" bytes
             mkfifo fifo
             python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
             """)

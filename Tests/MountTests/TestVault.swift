@@ -16,8 +16,9 @@ final class TestVault: Sendable {
         temporary = try TemporaryDirectory()
         directory = temporary.path
         try MountTests.shell("echo '\(Self.passphrase)' > key; mkdir mnt", in: directory)
+        let cipher = options.contains("--cipher") ? [] : Machine.cipher
         let made = try CofferProgram.run(
-            ["init", "--kdf", "interactive", "--passphrase-file", "key"] + options + ["vault"], in: directory)
+            ["init", "--kdf", "interactive", "--passphrase-file", "key"] + cipher + options + ["vault"], in: directory)
         guard made.status == 0 else { throw made }
     }
 

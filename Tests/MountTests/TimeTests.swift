@@ -123,12 +123,12 @@ import Testing
         let said = try both.vault.shell(
             """
             for root in plain mnt; do
-              (cd $root/d; stat -c %X new > ../../was; cat old new; ls > /dev/null; [ $(stat -c %X new) = $(cat ../../was) ] && echo kept
-              [ $(stat -c %X old) -gt 1700000000 ] && echo old; [ $(stat -c %X .) -gt 1700000000 ] && echo list) > said.$root
+              (cd $root/d; stat -c %X new > ../../was; cat old new; ls > /dev/null; stat -c %X new | cmp -s - ../../was && echo kept
+              for name in old; do if [ $(stat -c %X $name) -gt 1700000000 ]; then echo changed $name; fi; done) > said.$root
             done
             cmp said.plain said.mnt; cat said.mnt
             """)
-        #expect(said.contains("old\nlist"))
+        #expect(said.contains("changed old"))
         try again.unmount()
         let quiet = try both.vault.mount(["-o", "noatime"])
         #expect(

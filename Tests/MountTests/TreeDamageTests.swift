@@ -7,7 +7,7 @@ import Testing
     private let vault: TestVault
 
     init() throws {
-        vault = try TestVault()
+        vault = try TestVault(["--cipher", "aes-256-gcm"])
     }
 
     /// Makes things in a mount, with `made` in the log's place of the last one; `s NAME` in later scripts is the stored path of NAME.
