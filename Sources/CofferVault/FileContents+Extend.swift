@@ -27,6 +27,7 @@ extension FileContents {
         if size == 0 && first > 0 {
             // The empty file's block is in the place of block 0, so block 0 is stored before holes follow it.
             try appendRun(scratch.zeros, count: BlockGeometry.plainCount, at: 0, gap: 0, scratch)
+            knowledge.withLock { $0.isFirstUnwritten = true }
         }
         guard size > 0 else { return try appendRun(data, count: count, at: offset, gap: 0, scratch) }
 

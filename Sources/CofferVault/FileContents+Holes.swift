@@ -71,35 +71,46 @@ extension FileContents {
         ranges.lock(0, RangeLock.endless, exclusive: false)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
         guard offset >= 0, offset < size else { return nil }
-        let block = offset / BlockGeometry.plainCount
         let last = BlockGeometry.blockCount(plainSize: size) - 1
-        if block == last { return try endsInHole(scratch) ? nil : offset }
-        var end = block
-        if block == 0, try beginsInHole(scratch) { end = 1 }
-        if end < last, try isZeroBlock(end, scratch) { end = try resolveHole(end, scratch).end }
-        if end == last, end > block, try endsInHole(scratch) { return nil }
-        return max(offset, end * BlockGeometry.plainCount)
+        var block = offset / BlockGeometry.plainCount
+        if block == 0, last > 0, try beginsInHole(scratch) { block = 1 }
+        while block <= last {
+            if block < last, try isZeroBlock(block, scratch) {
+                block = try resolveHole(block, scratch).end
+            } else if try isLeftByGrowing(block, scratch) {
+                block += 1
+            } else {
+                return max(offset, block * BlockGeometry.plainCount)
+            }
+        }
+        return nil
     }
 
-    /// Whether the first block, which is always stored, is what writing farther into an empty file leaves there: zeros. That a program wrote them is
-    /// not told apart; it reads the same.
+    /// Whether the first block, which is always stored, is what writing farther into an empty file leaves there: zeros, before a hole where
+    /// that is not remembered. To programs it belongs to the hole.
     private func beginsInHole(_ scratch: Scratch) throws(VaultError) -> Bool {
-        guard BlockGeometry.blockCount(plainSize: size) > 1,
-            case .sealed = try readBlock(0, to: scratch.spareBlock, image: scratch.probe, scratch)
-        else { return false }
+        let blockCount = BlockGeometry.blockCount(plainSize: size)
+        guard blockCount > 1 else { return false }
+        if !knowledge.withLock({ $0.isFirstUnwritten }) {
+            guard blockCount > 2, try isZeroBlock(1, scratch) else { return false }
+        }
+        guard case .sealed = try readBlock(0, to: scratch.spareBlock, image: scratch.probe, scratch) else {
+            return false
+        }
         return UnsafeRawBufferPointer(start: scratch.spareBlock, count: BlockGeometry.plainCount).allSatisfy { $0 == 0 }
     }
 
-    /// Whether the last block, which is always stored, is what growing a file leaves: zeros after a hole. To programs it belongs to the hole.
-    private func endsInHole(_ scratch: Scratch) throws(VaultError) -> Bool {
-        let last = BlockGeometry.blockCount(plainSize: size) - 1
-        guard last > 0,
-            case .sealed(let info) = try readBlock(last, to: scratch.spareBlock, image: scratch.probe, scratch),
-            info.gap > 0
+    /// Whether a stored block is what growing a file leaves at its end, or a long hole at its joints: zeros that vouch for a hole. To programs they
+    /// belong to that hole.
+    private func isLeftByGrowing(_ block: Int, _ scratch: Scratch) throws(VaultError) -> Bool {
+        guard block > 0,
+            case .sealed(let info) = try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch)
         else { return false }
         let plain = UnsafeRawBufferPointer(
-            start: scratch.spareBlock, count: BlockGeometry.plainCount(ofBlock: last, plainSize: size))
-        return plain.allSatisfy { $0 == 0 }
+            start: scratch.spareBlock, count: BlockGeometry.plainCount(ofBlock: block, plainSize: size))
+        guard plain.allSatisfy({ $0 == 0 }) else { return false }
+        if info.gap > 0 { return true }
+        return block == 1 ? try beginsInHole(scratch) : false
     }
 
     /// The first offset at or after `offset` that is in a hole, or the size, which is one by convention; nil at or after the end.
@@ -120,6 +131,8 @@ extension FileContents {
                 _ = try resolveHole(block, scratch)
                 return max(offset, block * BlockGeometry.plainCount)
             }
+            // Farther on such a block has its hole before it.
+            if block * BlockGeometry.plainCount <= offset, try isLeftByGrowing(block, scratch) { return offset }
             // The backing file's next hole lies in or after the next zero block; a few zero blocks among others may have none at all, and then
             // count as data where nothing is remembered of them, which is always allowed.
             let known = knowledge.withLock { $0.holes.run(after: block)?.start }
@@ -135,7 +148,7 @@ extension FileContents {
             guard let next = [known, found].compactMap({ $0 }).min() else { break }
             block = max(block + 1, next)
         }
-        return try endsInHole(scratch) ? max(offset, last * BlockGeometry.plainCount) : size
+        return try isLeftByGrowing(last, scratch) ? max(offset, last * BlockGeometry.plainCount) : size
     }
 
     /// Whether a block is all zeros on disk.

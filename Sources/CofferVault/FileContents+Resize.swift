@@ -61,6 +61,7 @@ extension FileContents {
         setSize(newSize)
         knowledge.withLock { knowledge in
             knowledge.holes.cut(to: last + 1)
+            if last == 0 { knowledge.isFirstUnwritten = false }
             // The new last block keeps its gap, which may be too wide already.
             knowledge.stale = knowledge.stale.filter { $0 <= last }
             knowledge.densePrefix = min(knowledge.densePrefix, last + 1)

@@ -141,6 +141,7 @@ extension FileContents {
             throw error
         }
         knowledge.withLock { knowledge in
+            if first == 0 { knowledge.isFirstUnwritten = false }
             knowledge.stale.formUnion(knowledge.holes.fill(first, last))
             if first <= knowledge.densePrefix && gap == 0 {
                 knowledge.densePrefix = max(knowledge.densePrefix, last + 1)

@@ -20,6 +20,8 @@ public final class FileContents: @unchecked Sendable {
         var densePrefix = 0
         /// The last block has verified as final, or was written in this session.
         var isEndVerified = false
+        /// The first block holds nothing but what growing the file left there.
+        var isFirstUnwritten = false
     }
 
     let disk: Disk

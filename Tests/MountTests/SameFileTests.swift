@@ -159,6 +159,33 @@ import Testing
             """)
     }
 
+    /// Single blocks at the beginning, in the middle and at the end, and space that was reserved before it is written.
+    @Test func smallHolesAreWhereTheyShouldBe() throws {
+        try both.same(
+            """
+            import mmap
+            def segments(fd):
+                at = 0; found = []
+                while True:
+                    try: data = os.lseek(fd, at, os.SEEK_DATA)
+                    except OSError as error: tell(errno.errorcode[error.errno]); break
+                    at = os.lseek(fd, data, os.SEEK_HOLE); found.append((data, at))
+                return found
+            B = 4096
+            f = os.open('a', os.O_RDWR | os.O_CREAT)
+            os.pwrite(f, b'x' * B, B); os.pwrite(f, b'x' * B, 3 * B); tell(segments(f))
+            f = os.open('zeros', os.O_RDWR | os.O_CREAT)
+            os.pwrite(f, bytes(B), 0); tell(segments(f)); os.pwrite(f, bytes(3 * B), B); tell(segments(f))
+            f = os.open('reserved', os.O_RDWR | os.O_CREAT)
+            os.posix_fallocate(f, 0, 2 * B); tell(segments(f))
+            f = os.open('more', os.O_RDWR | os.O_CREAT)
+            os.posix_fallocate(f, 0, 1024 * B); tell(segments(f))
+            os.pwrite(f, b'x' * B, 0); tell(segments(f))
+            os.pwrite(f, b'x' * B, 1024 * B); tell(segments(f)); tell(os.lseek(f, 1023 * B + 5, os.SEEK_HOLE))
+            os.pwrite(f, b'x' * 14 * B, 0); os.pwrite(f, b'x' * 14 * B, 42 * B); tell(segments(f))
+            """)
+    }
+
     @Test func sparseFilesMayBeHuge() throws {
         try both.same(
             """
