@@ -24,8 +24,9 @@ struct Mount: ParsableCommand {
             asked for with -o suid and -o dev.
 
             Mount options (-o):
-              ro, shared, allow_other, idle=DURATION, log_file=FILE
+              ro, allow_other, idle=DURATION, log_file=FILE
               passphrase_file=FILE, passphrase_command=CMD
+              multi_writer (or shared: as --shared; mount(8) and fstab(5) understand the short one in a way of their own)
               allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
               noexec, noatime, nodiratime, sync, dirsync
               remount (with ro, rw, noexec and so on, as root)

@@ -38,7 +38,8 @@ struct MountFlags {
             let value = parts.count > 1 ? String(parts[1]) : nil
             switch (name, value) {
             case ("ro", nil): isReadOnly = true
-            case ("shared", nil): isShared = true
+            // mount(8) takes "shared" for how mounts propagate, and keeps it to itself.
+            case ("shared", nil), ("multi_writer", nil): isShared = true
             case ("remount", nil): isRemount = true
             case ("nodiratime", nil): leavesDirectoryAccessTimes = true
             case ("allow_other", nil): allowsOthers = true

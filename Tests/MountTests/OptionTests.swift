@@ -115,7 +115,12 @@ import Testing
             cat mnt/a
             findmnt -no OPTIONS mnt | cut -d, -f1
             coffer unmount mnt
+            mkdir mnt2
+            mount -t fuse.coffer -o passphrase_file=$PWD/key,log_file=$PWD/log,multi_writer $PWD/vault $PWD/mnt
+            mount -t fuse.coffer -o passphrase_file=$PWD/key,log_file=$PWD/log,multi_writer $PWD/vault $PWD/mnt2
+            echo by two > mnt/b; cat mnt2/b
+            coffer unmount mnt; coffer unmount mnt2
             """)
-        #expect(said.split(separator: "\n") == ["0", "1", "by its own", "ro"])
+        #expect(said.split(separator: "\n") == ["0", "1", "by its own", "ro", "by two"])
     }
 }
