@@ -21,4 +21,16 @@ extension Disk {
         }
         return try open(at: directory, name, flags: flags)
     }
+
+    /// As ``reopen(_:flags:)``, likewise.
+    public func reopen(_ descriptor: Int32, flags: Int32, withoutAccessTime: Bool) throws(Errno) -> Int32 {
+        if withoutAccessTime {
+            do throws(Errno) {
+                return try reopen(descriptor, flags: flags | Self.noAccessTime)
+            } catch {
+                guard error == .notPermitted else { throw error }
+            }
+        }
+        return try reopen(descriptor, flags: flags)
+    }
 }

@@ -53,6 +53,20 @@ extension FileSystem {
         }
     }
 
+    /// Takes the set-id bits that changing a file's contents takes from it. True where there were any.
+    func dropSetID(_ descriptor: Int32, _ belongs: (gid_t) -> Bool) throws(VaultError) -> Bool {
+        do throws(Errno) {
+            let status = try disk.status(descriptor)
+            var mode = status.st_mode & 0o7777 & ~S_ISUID
+            if mode & S_ISGID != 0, mode & S_IXGRP != 0 || !belongs(status.st_gid) { mode &= ~S_ISGID }
+            if mode == status.st_mode & 0o7777 { return false }
+            try disk.setMode(descriptor, mode)
+            return true
+        } catch {
+            throw .system(error)
+        }
+    }
+
     /// The names of all attributes.
     func attributeNames(_ inode: Inode) throws(VaultError) -> [[UInt8]] {
         try names.read { () throws(VaultError) in
@@ -81,6 +95,8 @@ extension FileSystem {
     private func owner(_ inode: Inode, _ descriptor: Int32) throws(VaultError) -> [UInt8] {
         guard inode.kind == S_IFREG else { return AttributeCodec.noOwner }
         if let contents = openContents(of: inode) { return contents.fileID }
-        return try vault.fileID(of: descriptor)
+        let file = try reopen(descriptor, flags: O_RDONLY | O_NONBLOCK)
+        defer { disk.close(file) }
+        return try vault.fileID(of: file)
     }
 }

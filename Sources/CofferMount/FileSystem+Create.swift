@@ -14,25 +14,16 @@ extension FileSystem {
         let mask: mode_t
     }
 
-    /// Makes a regular file and opens it. One that another process has made since the kernel looked is opened, unless `flags` (those of open(2)) say
-    /// that it must be new.
-    func createOrOpen(
+    /// Makes a regular file and opens it. Where another process has made the name since the kernel looked and `flags` (those of open(2)) do not say that it
+    /// must be new, the kernel is told to look once more: only it can tell whether the caller may open what is there.
+    func create(
         _ parent: Inode, _ name: [UInt8], mode: mode_t, flags: Int32, _ caller: Caller, _ scratch: Scratch
     ) throws(VaultError) -> (Found, FileHandle) {
         do throws(VaultError) {
             return try create(parent, name, mode: mode, caller, scratch)
         } catch {
             guard !keepsCache, flags & O_EXCL == 0, case .system(.fileExists) = error else { throw error }
-        }
-        guard let found = try lookUp(parent, name) else { throw .system(.staleNFSFileHandle) }
-        let inode = table.inode(found.nodeID)
-        do throws(VaultError) {
-            let handle = try openFile(
-                inode, forWriting: flags & O_ACCMODE != O_RDONLY, emptying: flags & O_TRUNC != 0, scratch)
-            return (found, handle)
-        } catch {
-            forget(inode, 1)
-            throw error
+            throw .system(.staleNFSFileHandle)
         }
     }
 
@@ -41,7 +32,8 @@ extension FileSystem {
         _ parent: Inode, _ name: [UInt8], mode: mode_t, _ caller: Caller, _ scratch: Scratch
     ) throws(VaultError) -> (Found, FileHandle) {
         try changingNames { () throws(VaultError) in
-            try withDirectory(parent) { directory throws(VaultError) in
+            try checkOpenLimit()
+            return try withDirectory(parent) { directory throws(VaultError) in
                 let (descriptor, stored) = try masked(caller) { () throws(VaultError) in
                     try vault.makeFile(name, in: directory, mode: mode)
                 }
@@ -51,7 +43,7 @@ extension FileSystem {
                     try giveAway(descriptor, directory.descriptor, mode, caller)
                 } catch {
                     // A file without its first bytes would be damage; on a full disk it goes again.
-                    try undoCreate(stored, directory)
+                    undoMake(name, directory)
                     throw error
                 }
                 let found = try found(stored, parent, directory, name)
@@ -105,6 +97,9 @@ extension FileSystem {
         try changingNames { () throws(VaultError) in
             // Which of its names serves does not matter; its parent is needed open with its ids for what a link's target may carry along.
             for link in table.links(of: inode) {
+                // One whose parent was forgotten and moved since leads nowhere; the next may.
+                guard try descriptors.acquireIfThere(link.parent) != nil else { continue }
+                defer { descriptors.release(link.parent) }
                 let found = try withDirectory(link.parent) { source throws(VaultError) -> Found? in
                     guard let entry = try vault.lookUp(link.name, in: source), entry.status.st_ino == inode.number
                     else { return nil }
@@ -188,21 +183,30 @@ extension FileSystem {
         try changingNames { () throws(VaultError) in
             try withDirectory(parent) { directory throws(VaultError) in
                 let stored = try masked(caller) { () throws(VaultError) in try body(directory) }
-                if givesAway {
-                    let object: Int32
-                    do throws(Errno) {
-                        object = try disk.open(
-                            at: directory.descriptor, stored.entry.cString,
-                            flags: DirectoryDescriptors.pathOnly | O_NOFOLLOW)
-                    } catch {
-                        throw .system(error)
-                    }
-                    defer { disk.close(object) }
-                    try giveAway(object, directory.descriptor, mode, caller)
+                do throws(VaultError) {
+                    if givesAway { try giveAway(stored, directory, mode, caller) }
+                    return try found(stored, parent, directory, name)
+                } catch {
+                    // All or nothing: what the caller is told it does not have must not be there.
+                    undoMake(name, directory)
+                    throw error
                 }
-                return try found(stored, parent, directory, name)
             }
         }
+    }
+
+    private func giveAway(
+        _ stored: EncodedName, _ directory: VaultDirectory, _ mode: mode_t, _ caller: Caller
+    ) throws(VaultError) {
+        let object: Int32
+        do throws(Errno) {
+            object = try disk.open(
+                at: directory.descriptor, stored.entry.cString, flags: DirectoryDescriptors.pathOnly | O_NOFOLLOW)
+        } catch {
+            throw .system(error)
+        }
+        defer { disk.close(object) }
+        try giveAway(object, directory.descriptor, mode, caller)
     }
 
     private func found(
@@ -237,8 +241,8 @@ extension FileSystem {
             let keepsGroup = try disk.status(parent).st_mode & S_ISGID != 0
             let made = try disk.status(descriptor).st_mode
             try disk.setOwner(descriptor, user: caller.user, group: keepsGroup ? gid_t.max : caller.group)
-            // chown(2) takes these from a file; the caller asked for them.
-            if made & S_IFMT == S_IFREG && made & (S_ISUID | S_ISGID) != 0 {
+            // chown(2) takes these from all but directories; the caller asked for them.
+            if made & S_IFMT != S_IFDIR && made & (S_ISUID | S_ISGID) != 0 {
                 try disk.setMode(descriptor, made & 0o7777)
             }
         } catch {
@@ -246,12 +250,17 @@ extension FileSystem {
         }
     }
 
-    private func undoCreate(_ stored: EncodedName, _ directory: VaultDirectory) throws(VaultError) {
-        do throws(Errno) {
-            try disk.remove(at: directory.descriptor, stored.entry.cString)
-            for companion in stored.companions { try disk.remove(at: directory.descriptor, companion.cString) }
+    /// Removes what was made a moment ago, whatever it is, before anybody could put anything into it.
+    private func undoMake(_ name: [UInt8], _ directory: VaultDirectory) {
+        do throws(VaultError) {
+            let entry = try vault.find(name, in: directory)
+            if entry.isDirectory {
+                try vault.removeDirectory(entry, in: directory)
+            } else {
+                try vault.removeFile(entry, in: directory)
+            }
         } catch {
-            throw .system(error)
+            log.warning("'\(String(decoding: name, as: UTF8.self))' could not be made, nor taken away again: \(error)")
         }
     }
 }

@@ -60,12 +60,18 @@ extension FileSystem {
                 opened.users += 1
                 return contents
             }
+            try checkOpenLimit()
             let contents = try contents(of: inode, isWritable: forWriting || emptying, emptying: emptying, scratch)
             opened.contents = contents
             opened.users = 1
             openInodes.withLock { $0[ObjectIdentifier(inode)] = inode }
             return contents
         }
+    }
+
+    /// `EMFILE` where programs hold as many files open as the driver has descriptors for.
+    func checkOpenLimit() throws(VaultError) {
+        if openInodes.withLock({ $0.count }) >= openLimit { throw .system(.tooManyOpenFiles) }
     }
 
     /// Contents from the backing file. One that another process is just making or replacing is waited for.
@@ -169,7 +175,8 @@ extension FileSystem {
         return descriptor
     }
 
-    private func reopen(_ object: Int32, flags: Int32) throws(VaultError) -> Int32 {
+    /// Opens what a descriptor names, where need be by lifting the mode as above.
+    func reopen(_ object: Int32, flags: Int32) throws(VaultError) -> Int32 {
         do throws(Errno) {
             do throws(Errno) {
                 return try disk.reopen(object, flags: flags)

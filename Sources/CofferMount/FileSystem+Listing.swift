@@ -24,9 +24,9 @@ extension FileSystem {
         try names.read { () throws(VaultError) in
             let descriptor = try descriptors.with(inode) { descriptor throws(VaultError) in
                 do throws(Errno) {
-                    return try disk.open(
-                        at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY,
-                        withoutAccessTime: leavesDirectoryAccessTimes)
+                    // Not by the name ".": that takes the permission to search, and listing does not.
+                    return try disk.reopen(
+                        descriptor, flags: O_RDONLY | O_DIRECTORY, withoutAccessTime: leavesDirectoryAccessTimes)
                 } catch {
                     throw .system(error)
                 }
@@ -65,9 +65,14 @@ extension FileSystem {
                     if entry.isPlaceholder { tell(entry, in: handle.inode) }
                     var found: Found?
                     if withAttributes, let id = entry.id {
-                        found = try self.found(entry, id, handle.inode, stream.descriptor)
-                        // Gone since it was listed.
-                        if found == nil { continue }
+                        do throws(VaultError) {
+                            found = try self.found(entry, id, handle.inode, stream.descriptor)
+                            // Gone since it was listed.
+                            if found == nil { continue }
+                        } catch {
+                            // A directory that may be listed but not searched: names are all there is to be had.
+                            guard error == .system(.permissionDenied) else { throw error }
+                        }
                     }
                     if !body(entry, found) {
                         if let found { forget(table.inode(found.nodeID), 1) }

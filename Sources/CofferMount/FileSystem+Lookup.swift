@@ -118,7 +118,6 @@ extension FileSystem {
                 let contents = try openContents(inode, forWriting: true, emptying: size == 0, scratch)
                 defer { closeContents(inode, scratch) }
                 try contents.resize(to: size, scratch)
-                try dropGroupBit(contents.descriptor, belongs)
             }
             try withObject(inode) { descriptor throws(VaultError) in
                 do throws(Errno) {
@@ -129,6 +128,10 @@ extension FileSystem {
                     if let mode = change.mode { try disk.setMode(descriptor, mode & 0o7777) }
                 } catch {
                     throw .system(error)
+                }
+                // A mode that the kernel sends along may have the bit still.
+                if inode.kind == S_IFREG, change.size != nil || change.mode != nil {
+                    try dropGroupBit(descriptor, belongs)
                 }
                 if change.access != nil || change.modification != nil {
                     let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)

@@ -34,6 +34,8 @@ final class FileSystem: @unchecked Sendable {
     let leavesDirectoryAccessTimes: Bool
     /// Answers what the serving threads cannot.
     let seeker = Seeker()
+    /// How many inodes may have open contents at once.
+    let openLimit: Int
     /// Inodes with open contents. A leaf lock.
     let openInodes = Mutex<[ObjectIdentifier: Inode]>([:])
     /// Open files and directories.
@@ -56,8 +58,12 @@ final class FileSystem: @unchecked Sendable {
             throw .system(error)
         }
         table = InodeTable(disk: disk, rootStatus: status)
+        // Most descriptors are for open files; what directories get is plenty for a walk. A few are kept back, so that files can be
+        // listed, removed and closed where programs hold as many open as there may be.
+        let directoryLimit = max(16, min(512, descriptorLimit / 4))
+        openLimit = max(16, descriptorLimit - directoryLimit - 48)
         descriptors = DirectoryDescriptors(
-            disk: disk, table: table, rootDescriptor: vault.rootDescriptor, limit: descriptorLimit)
+            disk: disk, table: table, rootDescriptor: vault.rootDescriptor, limit: directoryLimit)
         table.root.derived.withLock { $0 = vault.rootID }
     }
 

@@ -5,12 +5,19 @@ import Glibc
 /// Attributes, links' targets and extended attributes.
 extension Operations {
     static func addAttributes(_ operations: inout fuse_lowlevel_ops) {
-        operations.getattr = { request, node, _ in
+        operations.getattr = { request, node, info in
             let fileSystem = FuseRequest.fileSystem(request)
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 var status = try fileSystem.attributes(of: inode)
-                fuse_reply_attr(request, &status, fileSystem.timeout)
+                var timeout = fileSystem.timeout
+                if inode.lacksRoom.load(ordering: .relaxed) != 0 {
+                    let handle = FuseRequest.file(info)?.takeUnretainedValue()
+                    try fileSystem.checkRoom(inode, isForWriting: handle?.isWriter ?? false)
+                    // Until there is room the kernel is to ask before each write.
+                    if inode.lacksRoom.load(ordering: .relaxed) != 0 { timeout = 0 }
+                }
+                fuse_reply_attr(request, &status, timeout)
             }
         }
         operations.setattr = { request, node, wanted, which, _ in
@@ -52,7 +59,10 @@ extension Operations {
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 var list: [UInt8] = []
+                let isPrivileged = FuseRequest.caller(request).user == 0
                 for name in try fileSystem.attributeNames(inode) {
+                    // As for the kernel's own file systems, these are none of an ordinary user's business.
+                    if !isPrivileged && name.starts(with: "trusted.".utf8) { continue }
                     list += name
                     list.append(0)
                 }

@@ -11,7 +11,7 @@ extension Operations {
             let name = FuseRequest.bytes(name)
             FuseRequest.run(request, fileSystem, directory, name: name) { () throws(VaultError) in
                 let scratch = Worker.current.scratch
-                let (found, handle) = try fileSystem.createOrOpen(
+                let (found, handle) = try fileSystem.create(
                     directory, name, mode: mode & 0o7777, flags: info?.pointee.flags ?? O_EXCL,
                     FuseRequest.caller(request), scratch)
                 Operations.keep(handle, in: info, fileSystem)
@@ -31,6 +31,7 @@ extension Operations {
                 let handle = try fileSystem.openFile(
                     inode, forWriting: flags & O_ACCMODE != O_RDONLY, emptying: flags & O_TRUNC != 0,
                     Worker.current.scratch)
+                if flags & O_TRUNC != 0 { Operations.dropSetID(request, fileSystem, handle) }
                 Operations.keep(handle, in: info, fileSystem)
                 if fuse_reply_open(request, info) != 0 { Operations.drop(info, fileSystem) }
             }
@@ -61,11 +62,16 @@ extension Operations {
             handle._withUnsafeGuaranteedRef { handle in
                 FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
                     let scratch = Worker.current.scratch
-                    if fileSystem.vault.company == .together, (info?.pointee.flags ?? 0) & O_APPEND != 0 {
-                        // Where the kernel takes the end to be, another process may have written by now.
-                        try handle.contents.append(data, count: count, scratch)
-                    } else {
-                        try handle.contents.write(data, count: count, at: offset, scratch)
+                    do throws(VaultError) {
+                        if fileSystem.vault.company == .together, (info?.pointee.flags ?? 0) & O_APPEND != 0 {
+                            // Where the kernel takes the end to be, another process may have written by now.
+                            try handle.contents.append(data, count: count, scratch)
+                        } else {
+                            try handle.contents.write(data, count: count, at: offset, scratch)
+                        }
+                    } catch {
+                        fileSystem.noteFailedWrite(handle.inode, error)
+                        throw error
                     }
                     fuse_reply_write(request, count)
                 }
@@ -142,6 +148,18 @@ extension Operations {
                     from: source, at: from, to: target, at: to, count: count, Worker.current)
                 fuse_reply_write(request, copied)
             }
+        }
+    }
+
+    /// Takes the set-id bits from a file that open(2) has emptied: the kernel leaves that to the driver. Where it fails the file is empty all the same.
+    private static func dropSetID(_ request: fuse_req_t?, _ fileSystem: FileSystem, _ handle: FileHandle) {
+        guard FuseRequest.caller(request).user != 0 else { return }
+        do throws(VaultError) {
+            if try fileSystem.dropSetID(handle.contents.descriptor, { FuseRequest.belongs(request, to: $0) }) {
+                fuse_lowlevel_notify_inval_inode(fileSystem.session, handle.inode.nodeID, -1, 0)
+            }
+        } catch {
+            _ = fileSystem.report(error, handle.inode)
         }
     }
 

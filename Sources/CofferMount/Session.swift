@@ -25,9 +25,8 @@ public final class Session: @unchecked Sendable {
         log = MountLog(logger)
         self.options = options
         do throws(VaultError) {
-            // Most descriptors are for open files; what directories get is plenty for a walk.
             fileSystem = try FileSystem(
-                vault: vault, options: options, log: log, descriptorLimit: max(16, min(512, descriptorLimit / 4)))
+                vault: vault, options: options, log: log, descriptorLimit: descriptorLimit)
         } catch {
             throw .vault("\(error)")
         }

@@ -14,8 +14,14 @@ extension FileContents {
     private func resizeNow(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
-        if newSize == 0 {
-            if size > 0 { try makeEmpty(scratch) }
+        if newSize == size {
+            // Gives back space that was reserved beyond the end, and changes the times.
+            touch()
+            try system { () throws(Errno) in
+                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+            }
+        } else if newSize == 0 {
+            try makeEmpty(scratch)
         } else if newSize < size {
             try cut(to: newSize, scratch)
         } else if newSize > size {

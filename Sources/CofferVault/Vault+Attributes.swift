@@ -12,12 +12,21 @@ extension Vault {
     private static let createFlag: Int32 = 1
     private static let replaceFlag: Int32 = 2
     private static let systemPrefix: [UInt8] = Array("system.".utf8)
+    /// The namespaces that Linux knows besides.
+    private static let prefixes = ["user.", "trusted.", "security."].map { Array($0.utf8) }
+
+    /// `ENOTSUP` for a namespace that there is none of, `EINVAL` for a name that is one and nothing more.
+    private func checkNamespace(_ name: [UInt8]) throws(VaultError) {
+        guard let prefix = Self.prefixes.first(where: { name.starts(with: $0) }) else { throw .system(.notSupported) }
+        if name.count == prefix.count { throw .system(.invalidArgument) }
+    }
 
     /// The value of an attribute; `ENODATA` where there is none.
     public func attribute(
         _ name: [UInt8], of descriptor: Int32, mode: mode_t, owner: () throws(VaultError) -> [UInt8]
     ) throws(VaultError) -> [UInt8] {
         if name.starts(with: Self.systemPrefix) { return try rawAttribute(StoredName(name), of: descriptor) }
+        try checkNamespace(name)
         guard try hasAttributes(descriptor) else { throw .system(.noData) }
         let owner = try owner()
         let prefix = Self.prefix(for: mode)
@@ -40,6 +49,7 @@ extension Vault {
         if name.starts(with: Self.systemPrefix) {
             return try setRawAttribute(StoredName(name), of: descriptor, value, flags: flags)
         }
+        try checkNamespace(name)
         let owner = try owner()
         let prefix = Self.prefix(for: mode)
         let present = try storedName(of: name, on: descriptor, owner: owner, prefix: prefix)
@@ -66,6 +76,7 @@ extension Vault {
     ) throws(VaultError) {
         var stored: StoredName? = StoredName(name)
         if !name.starts(with: Self.systemPrefix) {
+            try checkNamespace(name)
             stored =
                 try hasAttributes(descriptor)
                 ? storedName(of: name, on: descriptor, owner: try owner(), prefix: Self.prefix(for: mode)) : nil
@@ -138,7 +149,12 @@ extension Vault {
                     descriptor, stored.cString, into: UnsafeMutableRawBufferPointer(start: nil, count: 0))
                 return stored
             } catch {
-                if error != .noData && error != .notSupported { throw .system(error) }
+                // Whoever may not read values, the owner of a file that is closed to its owner, may list names all the same.
+                if error == .permissionDenied {
+                    if try rawNames(descriptor).contains(stored.bytes) { return stored }
+                } else if error != .noData && error != .notSupported {
+                    throw .system(error)
+                }
             }
         }
         return nil

@@ -1,3 +1,4 @@
+import CofferDisk
 import CofferFormat
 import Glibc
 import SystemPackage
@@ -48,16 +49,12 @@ extension Vault {
             try disk.makeDirectory(at: directory.descriptor, making.cString, mode: mode | 0o700)
         }
         do throws(VaultError) {
-            let descriptor = try system { () throws(Errno) in
-                try disk.open(at: directory.descriptor, making.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-            }
+            let (descriptor, made) = try system { () throws(Errno) in try openLifted(making, in: directory.descriptor) }
             defer { disk.close(descriptor) }
             try writeRecords([identity], in: descriptor)
-            if mode & 0o700 != 0o700 {
-                try system { () throws(Errno) in
-                    let made = try disk.status(descriptor).st_mode
-                    try disk.setMode(descriptor, made & 0o7777 & ~(0o700 & ~mode))
-                }
+            let wanted = made & ~(0o700 & ~mode)
+            if wanted & 0o700 != 0o700 {
+                try system { () throws(Errno) in try disk.setMode(descriptor, wanted) }
             }
             try withCompanions(of: stored, in: directory) { () throws(Errno) in
                 try disk.rename(
@@ -71,9 +68,18 @@ extension Vault {
         return (stored, identity)
     }
 
+    /// Opens a directory, and lets its owner do everything in it: a umask or a default ACL may have taken that away. Returns the mode it had, too.
+    private func openLifted(_ name: StoredName, in directory: Int32) throws(Errno) -> (Int32, mode_t) {
+        let object = try disk.open(at: directory, name.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
+        defer { disk.close(object) }
+        let mode = try disk.status(object).st_mode & 0o7777
+        if mode & 0o700 != 0o700 { try disk.setMode(object, mode | 0o700) }
+        return (try disk.reopen(object, flags: O_RDONLY | O_DIRECTORY), mode)
+    }
+
     /// Removes a directory that never got its name.
     func removeMade(_ name: StoredName, in directory: Int32) throws(Errno) {
-        let descriptor = try disk.open(at: directory, name.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        let (descriptor, _) = try openLifted(name, in: directory)
         defer { disk.close(descriptor) }
         for record in [ReservedName.directory, ReservedName.newDirectory] {
             try ignoringAbsence { () throws(Errno) in try disk.remove(at: descriptor, record.cString) }
@@ -98,9 +104,12 @@ extension Vault {
     public func removeFile(_ entry: VaultEntry, in directory: VaultDirectory) throws(VaultError) {
         let overflow = try overflowFile(of: entry, in: directory)
         try system { () throws(Errno) in try disk.remove(at: directory.descriptor, entry.name.entry.cString) }
-        try removeCompanions(of: entry.name, in: directory)
+        // The entry is gone, whatever becomes of the rest: what is left over means nothing.
+        tidy { () throws(VaultError) in try removeCompanions(of: entry.name, in: directory) }
         // Another name of the same link in this directory may still need the file.
-        if let overflow, entry.status.st_nlink == 1 { try removeQuietly(overflow, in: directory) }
+        if let overflow, entry.status.st_nlink == 1 {
+            tidy { () throws(VaultError) in try removeQuietly(overflow, in: directory) }
+        }
     }
 
     /// Removes an empty directory, with what Coffer itself keeps in it. Returns whether `directory` is marked now.
@@ -117,7 +126,7 @@ extension Vault {
                 try disk.remove(at: directory.descriptor, entry.name.entry.cString, directory: true)
             }
         }
-        try removeCompanions(of: entry.name, in: directory)
+        tidy { () throws(VaultError) in try removeCompanions(of: entry.name, in: directory) }
         return isMarked
     }
 

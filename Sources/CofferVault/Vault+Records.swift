@@ -111,15 +111,18 @@ extension Vault {
 
     /// Removes what Coffer keeps in a directory that is empty for a person; false, with nothing removed, where it is not.
     func clearLeftovers(of entry: VaultEntry, in directory: VaultDirectory) throws(VaultError) -> Bool {
-        let descriptor: Int32
-        do throws(Errno) {
-            descriptor = try disk.open(
-                at: directory.descriptor, entry.name.entry.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        do throws(VaultError) {
+            return try withLifted(entry, in: directory) { descriptor throws(VaultError) in
+                try clearLeftovers(in: descriptor)
+            }
         } catch {
-            if error == .permissionDenied { return false }
-            throw .system(error)
+            // Somebody else's, who does not let us look.
+            if error == .system(.permissionDenied) { return false }
+            throw error
         }
-        defer { disk.close(descriptor) }
+    }
+
+    private func clearLeftovers(in descriptor: Int32) throws(VaultError) -> Bool {
         var leftovers: [StoredName] = []
         guard try holdsOnlyLeftovers(descriptor, names: &leftovers), !leftovers.isEmpty else { return false }
         for name in leftovers {

@@ -127,7 +127,7 @@ extension Vault {
     }
 
     /// Runs what removes leftovers. Where it fails they stay, which is harmless; the rename must not look as if it had failed.
-    private func tidy(_ body: () throws(VaultError) -> Void) {
+    func tidy(_ body: () throws(VaultError) -> Void) {
         do throws(VaultError) {
             try body()
         } catch {
@@ -147,13 +147,29 @@ extension Vault {
     /// ids again that directories renamed away from this one keep using. Returns whether the parent is marked.
     func retire(_ entry: VaultEntry, in parent: VaultDirectory) throws(VaultError) -> Bool {
         if parent.identity.isMarked { return true }
-        let descriptor = try system { () throws(Errno) in
-            try disk.open(
-                at: parent.descriptor, entry.name.entry.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
+        let isMarked = try withLifted(entry, in: parent) { descriptor throws(VaultError) in
+            try identity(of: descriptor, derived: entry.id.child(entry.plainName)).isMarked
         }
+        return isMarked ? try mark(parent) : false
+    }
+
+    /// Lends a directory in which its owner may do everything, whatever its mode says; that goes back after.
+    func withLifted<Result>(
+        _ entry: VaultEntry, in parent: VaultDirectory, _ body: (Int32) throws(VaultError) -> Result
+    ) throws(VaultError) -> Result {
+        let descriptor = try openForRecords(entry, in: parent)
         defer { disk.close(descriptor) }
-        let identity = try identity(of: descriptor, derived: entry.id.child(entry.plainName))
-        return identity.isMarked ? try mark(parent) : false
+        let lifted = try lift(entry, descriptor)
+        defer { restoreMode(descriptor, lifted) }
+        return try body(descriptor)
+    }
+
+    /// Lets a directory's owner do everything in it. Returns the mode it had, where that was changed.
+    private func lift(_ entry: VaultEntry, _ descriptor: Int32) throws(VaultError) -> mode_t? {
+        let mode = entry.status.st_mode & 0o7777
+        guard mode & 0o700 != 0o700, entry.status.st_uid == geteuid(), geteuid() != 0 else { return nil }
+        try system { () throws(Errno) in try disk.setMode(descriptor, mode | 0o700) }
+        return mode
     }
 
     /// A directory on its way.
@@ -174,10 +190,9 @@ extension Vault {
         intoMarked: Bool
     ) throws(VaultError) -> Move {
         let descriptor = try openForRecords(entry, in: parent)
-        let mode = entry.status.st_mode & 0o7777
-        let lifted = mode & 0o700 != 0o700 && entry.status.st_uid == geteuid() && geteuid() != 0 ? mode : nil
+        var lifted: mode_t?
         do throws(VaultError) {
-            if lifted != nil { try system { () throws(Errno) in try disk.setMode(descriptor, mode | 0o700) } }
+            lifted = try lift(entry, descriptor)
             let before = try recordedIdentity(of: descriptor, derived: oldPlace)
             var leftovers: [StoredName] = []
             if !intoMarked, !before.isMarked, try holdsOnlyLeftovers(descriptor, names: &leftovers) {

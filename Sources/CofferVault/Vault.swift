@@ -172,12 +172,10 @@ public final class Vault: Sendable {
 
     // MARK: Contents
 
-    /// The id of the file behind a descriptor (an `O_PATH` one will do), read from its header.
+    /// The id of the file behind a descriptor that can be read through, from its header.
     public func fileID(of descriptor: Int32) throws(VaultError) -> [UInt8] {
         let raw = try system { () throws(Errno) in
-            let file = try disk.reopen(descriptor, flags: O_RDONLY | O_NONBLOCK)
-            defer { disk.close(file) }
-            return try disk.readBytes(file, limit: FileHeader.byteCount)
+            try disk.readBytes(descriptor, limit: FileHeader.byteCount)
         }
         do throws(FormatError) {
             return try FileHeader(parsing: raw).fileID

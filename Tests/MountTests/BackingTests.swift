@@ -60,6 +60,38 @@ import Testing
         try third.unmount()
     }
 
+    /// Write-back or not, a program that writes on and on hears of a full disk when it writes.
+    @Test(.loopDevices, .programs("python3")) func writingFailsOnAFullDisk() throws {
+        try makeDisk()
+        defer { removeDisk() }
+        let mount = try vault.mount()
+        let said = try vault.shell(
+            """
+            cat > write.py << 'END'
+            import os
+            f = os.open('mnt/f', os.O_CREAT | os.O_RDWR); n = 0
+            def say(work):
+                try: work(); print('done')
+                except OSError as error: print(error.strerror)
+            def write():
+                global n
+                while n < 4 << 30: n += os.write(f, b'A' * 65536)
+            say(write); say(lambda: os.write(f, b'B')); say(lambda: os.fsync(f)); say(lambda: os.write(f, b'B'))
+            say(lambda: os.stat('mnt/f')); print(len(os.pread(f, 4096, 0)), n < 1 << 30)
+            os.ftruncate(f, 4096); os.lseek(f, 0, os.SEEK_END)
+            say(lambda: os.write(f, b'C' * 65536)); say(lambda: os.fsync(f))
+            print(os.pread(f, 99999, 0) == b'A' * 4096 + b'C' * 65536)
+            END
+            python3 write.py
+            """)
+        let full = "No space left on device"
+        #expect(
+            said.split(separator: "\n").map(String.init) == [
+                full, full, full, full, "done", "4096 True", "done", "done", "True",
+            ])
+        try mount.unmount()
+    }
+
     @Test(.loopDevices) func aReadOnlyDisk() throws {
         try makeDisk()
         defer { removeDisk() }

@@ -90,6 +90,32 @@ import Testing
         #expect(moved == "0\nx")
     }
 
+    /// What an owner may do to what is closed to the owner's own reading.
+    @Test func whatIsClosedToItsOwnerStaysManageable() throws {
+        let said = try mounted(
+            """
+            cd mnt
+            mkdir listed; touch listed/f; for m in 400 600; do chmod $m listed; ls listed; ls -U listed; done; chmod 700 listed
+            touch f; setfattr -n user.p -v 1 f
+            for m in 200 300; do chmod $m f; setfattr -n user.q -v 2 f; setfattr -x user.q f; done
+            for m in 0 100 200 300; do chmod $m f; python3 -c 'import os; print(os.listxattr("f"))'; done
+            for m in 0 100 300 500 555; do
+              mkdir -p x/y/z; mv x/y x/w; rmdir x/w/z; chmod $m x/w; rmdir x/w; ls -A x
+              mkdir -p x/y/z x/n; mv x/y x/w; rmdir x/w/z; chmod $m x/w; python3 -c 'import os; os.rename("x/n", "x/w")'; rmdir x/w
+              mkdir -p x/y/z; mv x/y x/w; chmod $m x/w; ! rmdir x/w 2> /dev/null; chmod 700 x/w; rm -r x/w
+            done
+            for u in 0 277 377 777; do
+              mkdir um um/k; touch um/k/f; mv um/k k2; (umask $u; mkdir um/n); stat -c %a um/n; rmdir um/n; rmdir um; rm -r k2
+            done
+            cd ..
+            """)
+        let listings = [String](repeating: "f", count: 4)
+        let attributes = [String](repeating: "['user.p']", count: 4)
+        #expect(
+            said.split(separator: "\n").map(String.init) == listings + attributes + ["777", "500", "400", "0"])
+        #expect(try log() == "")
+    }
+
     @Test func othersAreKeptOut() throws {
         let said = try vault.shell(
             """

@@ -95,12 +95,47 @@ import Testing
         try both.same(
             """
             for work in (lambda: os.chmod('f', 0o2775), lambda: os.system('setfacl -m u:77:rwx f'),
-                    lambda: os.truncate('f', 0), lambda: os.posix_fallocate(os.open('f', os.O_RDWR), 0, 9)):
+                    lambda: os.truncate('f', 0), lambda: os.truncate('f', 2), lambda: os.posix_fallocate(os.open('f', os.O_RDWR), 0, 9)):
                 for gid in (500, 1234):
-                    for bits in (0o2777, 0o2767):
+                    for bits in (0o2777, 0o2767, 0o6767, 0o6766):
                         make('f', b'xxx'); os.chown('f', 1234, gid); os.chmod('f', bits)
                         other(work, 1234)
                         tell(gid, oct(bits), mode('f')); os.unlink('f')
+            """)
+    }
+
+    @Test func emptyingTakesSetIDBits() throws {
+        try both.same(
+            """
+            def empty(): os.close(os.open('f', os.O_WRONLY | os.O_TRUNC))
+            for bits in (0o6777, 0o4777, 0o2777, 0o2767, 0o6766, 0o1777):
+                for uid, groups in ((0, []), (1234, []), (4321, []), (4321, [500])):
+                    make('f', b'xxx'); os.chown('f', 1234, 500); os.chmod('f', bits)
+                    other(empty, uid, groups=groups); tell(oct(bits), uid, groups, mode('f'), os.stat('f').st_size)
+                    os.unlink('f')
+            """)
+    }
+
+    @Test func whatIsNoFileKeepsTheModeItWasMadeWith() throws {
+        try both.same(
+            """
+            os.mkdir('open'); os.chmod('open', 0o777)
+            def work(): os.mkfifo('open/p', 0o6777); os.mknod('open/s', 0o6755 | stat.S_IFSOCK)
+            for uid in (0, 1234):
+                other(work, uid, umask=0)
+                for name in ('open/p', 'open/s'): tell(mode(name), os.lstat(name).st_uid); os.unlink(name)
+            """)
+    }
+
+    @Test func attributesHaveTheNamespacesThatLinuxKnows() throws {
+        try both.same(
+            """
+            make('f', b'x', 0o666); os.setxattr('f', 'trusted.t', b'1'); os.setxattr('f', 'user.u', b'2')
+            def names(): tell(sorted(n for n in os.listxattr('f') if n.startswith(('trusted.', 'user.'))))
+            names(); other(names, 1234)
+            for name in ('user.', 'trusted.', 'foo.z', 'foo', 'userx.y'):
+                says(os.setxattr, 'f', name, b'x'); says(os.getxattr, 'f', name); says(os.removexattr, 'f', name)
+            names()
             """)
     }
 

@@ -186,6 +186,18 @@ import Testing
             """)
     }
 
+    @Test func whatWasReservedIsGivenBackByCuttingToTheSameSize() throws {
+        try both.same(
+            """
+            for size in (0, 100, 5000):
+                f = os.open('f', os.O_RDWR | os.O_CREAT)
+                os.pwrite(f, b'x' * size, 0); os.fsync(f); call('fallocate', f, 1, ctypes.c_long(0), ctypes.c_long(1 << 20))
+                tell(size, os.fstat(f).st_blocks > 1000)
+                os.truncate('f', size); tell(os.fstat(f).st_blocks < 100, os.pread(f, 9999, 0) == b'x' * size)
+                os.unlink('f')
+            """)
+    }
+
     @Test func sparseFilesMayBeHuge() throws {
         try both.same(
             """

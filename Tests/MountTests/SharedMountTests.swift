@@ -140,6 +140,44 @@ import Testing
         try only.unmount()
     }
 
+    /// What another mount has made since the kernel looked is opened only by whom its mode lets in.
+    @Test(.root, .programs("python3", "setpriv")) func aNameThatAppearsIsOpenedWithItsPermissions() throws {
+        try end()
+        let vault = try TestVault()
+        try vault.shell("mkdir other; chmod 755 .")
+        let one = try vault.mount(["--shared", "--allow-other"])
+        let two = try vault.mount(["--shared", "--allow-other"], at: "other")
+        let said = try vault.shell(
+            """
+            chmod 1777 mnt
+            cat > look.py << 'END'
+            import os, subprocess, sys
+            def stranger(flags, name):
+                child = os.fork()
+                if child == 0:
+                    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+                    try: f = os.open(name, flags, 0o666); print(os.pread(f, 99, 0), flush=True)
+                    except OSError as error: print(error.strerror, flush=True)
+                    os._exit(0)
+                os.waitpid(child, 0)
+            for i in range(8):
+                name, flags = f'x{i}', os.O_CREAT | os.O_RDWR | (os.O_TRUNC if i % 2 else 0)
+                os.stat('other')
+                print(os.path.exists('other/' + name))
+                f = os.open('mnt/' + name, os.O_CREAT | os.O_WRONLY, 0o600 if i < 6 else 0o644); os.write(f, b'secret'); os.close(f)
+                if i < 6: stranger(flags, 'other/' + name)
+                else:
+                    f = os.open('other/' + name, flags); print(os.fstat(f).st_size); os.close(f)
+                print(open('mnt/' + name).read())
+            END
+            python3 look.py
+            """)
+        let refused = (0..<6).flatMap { _ in ["False", "Permission denied", "secret"] }
+        #expect(said.split(separator: "\n").map(String.init) == refused + ["False", "6", "secret", "False", "0"])
+        try one.unmount()
+        try two.unmount()
+    }
+
     private func end() throws {
         try one.unmount()
         try two.unmount()
