@@ -1,6 +1,6 @@
 import Testing
 
-/// Runs one script in a mount and in a directory of the file system behind the vault: what it prints must be the same.
+/// Runs one script in a mount and in a directory of the file system behind the vault (or of the disk, where that is tmpfs): what it prints must be the same.
 ///
 /// Scripts are Python with what `prelude` offers; they work in a directory of their own, which is the current one.
 final class Comparison: Sendable {
@@ -10,7 +10,22 @@ final class Comparison: Sendable {
     init(_ options: [String] = []) throws {
         vault = try TestVault()
         mount = try vault.mount((Machine.isRoot ? ["--allow-other", "-o", "allow_suid"] : []) + options)
-        try vault.shell("chmod 755 . mnt; mkdir -m 755 plain")
+        // tmpfs itself does less than the mount: then it is compared with the disk's.
+        try vault.shell(
+            """
+            chmod 755 . mnt
+            if [ $(stat -f -c %T .) = tmpfs ]; then
+              elsewhere=$(mktemp -d /var/tmp/coffer-mount-XXXXXX); chmod 755 $elsewhere; ln -s $elsewhere plain
+            else mkdir -m 755 plain; fi
+            """)
+    }
+
+    deinit {
+        do {
+            try vault.shell("if [ -L plain ]; then rm -rf $(readlink plain); fi")
+        } catch {
+            print("left behind: \(error)")
+        }
     }
 
     /// Runs `script` in both places.

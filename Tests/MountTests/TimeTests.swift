@@ -123,7 +123,7 @@ import Testing
         let said = try both.vault.shell(
             """
             for root in plain mnt; do
-              (cd $root/d; stat -c %X new > ../../was; cat old new; ls > /dev/null; stat -c %X new | cmp -s - ../../was && echo kept
+              (cd $root/d; stat -c %X new > ../../was; cat old new | cat; ls > /dev/null; stat -c %X new | cmp -s - ../../was && echo kept
               for name in old; do if [ $(stat -c %X $name) -gt 1700000000 ]; then echo changed $name; fi; done) > said.$root
             done
             cmp said.plain said.mnt; cat said.mnt
