@@ -2,19 +2,19 @@ import SystemPackage
 
 /// The same calls over byte arrays, for what is small and not a block.
 extension Disk {
-    /// Writes all of `bytes` at the file's beginning.
-    public func write(_ descriptor: Int32, bytes: [UInt8]) throws(Errno) {
+    /// Writes all of `bytes`, at the file's beginning unless told otherwise.
+    public func write(_ descriptor: Int32, bytes: [UInt8], at offset: Int = 0) throws(Errno) {
         try bytes.withUnsafeBytes { buffer -> Result<Void, Errno> in
             guard let base = buffer.baseAddress else { return .success(()) }
-            return Result { () throws(Errno) in try write(descriptor, base, count: buffer.count, at: 0) }
+            return Result { () throws(Errno) in try write(descriptor, base, count: buffer.count, at: offset) }
         }.get()
     }
 
-    /// The file's first bytes, at most `limit`.
-    public func readBytes(_ descriptor: Int32, limit: Int) throws(Errno) -> [UInt8] {
+    /// At most `limit` bytes, the file's first ones unless told otherwise.
+    public func readBytes(_ descriptor: Int32, limit: Int, at offset: Int = 0) throws(Errno) -> [UInt8] {
         try bytes(room: limit) { buffer throws(Errno) in
             guard let base = buffer.baseAddress else { return 0 }
-            return try read(descriptor, into: base, count: buffer.count, at: 0)
+            return try read(descriptor, into: base, count: buffer.count, at: offset)
         }
     }
 

@@ -127,6 +127,11 @@ open class Disk: @unchecked Sendable {
         try check { dataOnly ? fdatasync(descriptor) : fsync(descriptor) }
     }
 
+    /// syncfs(2): everything of the file system that a descriptor is on.
+    open func syncFileSystem(_ descriptor: Int32) throws(Errno) {
+        try check { coffer_syncfs(descriptor) }
+    }
+
     /// lseek(2) with `SEEK_DATA`: the first offset at or after `offset` that may hold data; nil at the end of the file.
     open func nextData(_ descriptor: Int32, from offset: Int) throws(Errno) -> Int? {
         try seek(descriptor, offset, COFFER_SEEK_DATA)

@@ -84,6 +84,12 @@ public struct BlockInfo: Equatable, Sendable {
         rawValue = (final ? 1 << 31 : 0) | UInt32(gap)
     }
 
+    /// The word of an end that recovery set.
+    public init(reconstructedWithGap gap: Int) {
+        self.init(final: true, gap: gap)
+        rawValue |= 1 << 30
+    }
+
     /// The block may be the file's last.
     @inline(__always)
     public var isFinal: Bool { rawValue & (1 << 31) != 0 }

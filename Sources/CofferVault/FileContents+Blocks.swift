@@ -94,12 +94,25 @@ extension FileContents {
         return open(image, block: block, count: count, to: plain, &info, scratch) ? .sealed(info) : .damaged
     }
 
-    /// Stores sealed blocks. Every write of a stored block goes through here, whether it adds or replaces: the place where an intent log
-    /// comes before the file.
-    func store(_ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int) throws(VaultError) {
+    /// Stores sealed blocks, and then cuts the file to `cutSize` bytes of ciphertext where one is given. Every write of a stored block goes through here,
+    /// whether it adds or replaces: where there is an intent log, that comes first.
+    func store(
+        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int? = nil
+    ) throws(VaultError) {
         touch()
+        if let log, let logged {
+            try storeLogged(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, log, logged)
+        } else {
+            try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+        }
+    }
+
+    func storeNow(
+        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?
+    ) throws(VaultError) {
         try system { () throws(Errno) in
             try disk.write(descriptor, images, count: byteCount, at: BlockGeometry.offset(ofBlock: firstBlock))
+            if let cutSize { try disk.truncate(descriptor, to: cutSize) }
         }
     }
 

@@ -143,6 +143,7 @@ extension FileContents {
                 to: scratch.probe, scratch)
             try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
         }
+        try revoke(from: max(1, BlockGeometry.blockCount(plainSize: oldSize)))
         try system { () throws(Errno) in
             try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
         }

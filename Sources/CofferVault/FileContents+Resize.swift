@@ -56,12 +56,12 @@ extension FileContents {
             scratch.tailBlock, count: count, block: last, info: BlockInfo(final: true, gap: gap),
             nonce: scratch.nonces, to: scratch.probe, scratch)
         do throws(VaultError) {
-            try store(scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: last)
-            try system { () throws(Errno) in
-                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: newSize))
-            }
+            try store(
+                scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: last,
+                cuttingTo: BlockGeometry.cipherSize(plainSize: newSize))
         } catch {
             try store(scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last)
+            try voidLog()
             throw error
         }
         setSize(newSize)
@@ -233,6 +233,12 @@ extension FileContents {
     func release(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
         touch()
         guard first < limit else { return }
+        try announcing(.punch(first: first, limit: limit), isLogged: false) { () throws(VaultError) in
+            try releaseNow(first, limit, scratch)
+        }
+    }
+
+    private func releaseNow(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
         let start = BlockGeometry.offset(ofBlock: first)
         let length = (limit - first) * BlockGeometry.storedCount
         try system { () throws(Errno) in

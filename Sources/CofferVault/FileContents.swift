@@ -32,6 +32,9 @@ public final class FileContents: @unchecked Sendable {
     public let descriptor: Int32
     /// Who else may change the file while this has it.
     let company: Company
+    /// The intent log, and the file in its terms; both or neither.
+    let log: IntentLog?
+    let logged: LoggedFile?
     /// Held for a whole call where others write too.
     let turn = RangeLock()
     /// The backing file as it was when it was last loaded, where others write too. Guarded by `turn`.
@@ -57,8 +60,11 @@ public final class FileContents: @unchecked Sendable {
     /// is taken for that of its whole blocks.
     public init(
         disk: Disk, ring: KeyRing, cipher: CipherSuite, descriptor: Int32, isWritable: Bool, emptying: Bool = false,
-        salvaging: Bool = false, company: Company = .alone, scratch: Scratch
+        salvaging: Bool = false, company: Company = .alone, log: IntentLog? = nil, logged: LoggedFile? = nil,
+        newHeader: FileHeader? = nil, scratch: Scratch
     ) throws(VaultError) {
+        self.log = logged == nil ? nil : log
+        self.logged = log == nil ? nil : logged
         self.disk = disk
         self.company = company
         self.ring = ring
@@ -68,7 +74,7 @@ public final class FileContents: @unchecked Sendable {
         plainSize = Atomic(0)
         fileKey = .allocate(byteCount: SecretKey.byteCount, alignment: 16)
         fileKey.initializeMemory(as: UInt8.self, repeating: 0, count: SecretKey.byteCount)
-        header = FileHeader(cipher: cipher, epoch: ring.newest)
+        header = newHeader ?? FileHeader(cipher: cipher, epoch: ring.newest)
         // From here on every property is set, so that a throw runs deinit and closes the descriptor, which ends the lock.
         let isLocked = company == .alone ? false : try lockBacking(exclusive: emptying)
         let status = try system { () throws(Errno) in try disk.status(descriptor) }
@@ -79,9 +85,9 @@ public final class FileContents: @unchecked Sendable {
         let raw = Array(UnsafeRawBufferPointer(start: image, count: min(got, FileHeader.byteCount)))
         if emptying {
             // A file whose header is damaged gets a new id: its contents are going anyway.
-            if let old = try? FileHeader(parsing: raw) { header = old }
+            if newHeader == nil, let old = try? FileHeader(parsing: raw) { header = old }
             fileID = header.fileID
-            try makeEmpty(scratch)
+            try makeEmpty(scratch, as: newHeader)
             if isLocked { disk.releaseLock(descriptor) }
             return
         }
@@ -113,19 +119,40 @@ public final class FileContents: @unchecked Sendable {
     }
 
     /// A new, empty file behind `descriptor`, which is empty on disk; owned from here on, also where it throws.
+    ///
+    /// With a log, `logged` is one that the log has been told is new, with this header.
     public convenience init(
         creating descriptor: Int32, disk: Disk, ring: KeyRing, cipher: CipherSuite, company: Company = .alone,
-        scratch: Scratch
+        log: IntentLog? = nil, logged: LoggedFile? = nil, header: FileHeader? = nil, scratch: Scratch
     ) throws(VaultError) {
         try self.init(
             disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, emptying: true,
-            company: company, scratch: scratch)
+            company: company, log: log, logged: logged, newHeader: header, scratch: scratch)
+    }
+
+    /// A file as recovery finds it: with a header that it knows, and nothing verified. `descriptor` is owned from here on; without one (-1) there are only the
+    /// keys.
+    init(recovering descriptor: Int32, disk: Disk, ring: KeyRing, header: FileHeader, size: Int) throws(VaultError) {
+        self.disk = disk
+        self.ring = ring
+        self.descriptor = descriptor
+        self.header = header
+        newCipher = header.cipher
+        company = .alone
+        log = nil
+        logged = nil
+        writable = Atomic(true)
+        plainSize = Atomic(size)
+        fileKey = .allocate(byteCount: SecretKey.byteCount, alignment: 16)
+        fileKey.initializeMemory(as: UInt8.self, repeating: 0, count: SecretKey.byteCount)
+        fileID = header.fileID
+        try deriveKey()
     }
 
     deinit {
         wipe(fileKey, count: SecretKey.byteCount)
         fileKey.deallocate()
-        disk.close(descriptor)
+        if descriptor >= 0 { disk.close(descriptor) }
     }
 
     /// The plaintext size in bytes.
@@ -151,7 +178,7 @@ public final class FileContents: @unchecked Sendable {
 
     /// Replaces the contents by nothing: a new salt, so a new key, and an empty final block. Only under a lock on everything, or while
     /// nobody else has the object. On an error the old header and block go back.
-    func makeEmpty(_ scratch: Scratch) throws(VaultError) {
+    func makeEmpty(_ scratch: Scratch, as newHeader: FileHeader? = nil) throws(VaultError) {
         let old = header
         let oldImage = scratch.oldImage
         let oldCount = try system { () throws(Errno) in
@@ -160,7 +187,7 @@ public final class FileContents: @unchecked Sendable {
         let oldKey = scratch.spareBlock
         oldKey.copyMemory(from: fileKey, byteCount: SecretKey.byteCount)
         defer { wipe(oldKey, count: SecretKey.byteCount) }
-        header = header.emptied(cipher: newCipher, epoch: ring.newest)
+        header = newHeader ?? header.emptied(cipher: newCipher, epoch: ring.newest)
         try deriveKey()
         let image = scratch.probe
         image.copyMemory(from: header.bytes, byteCount: FileHeader.byteCount)
@@ -168,16 +195,23 @@ public final class FileContents: @unchecked Sendable {
         seal(
             scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
             to: image + FileHeader.byteCount, scratch)
-        try system { () throws(Errno) in
-            do throws(Errno) {
-                try disk.write(descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
-                try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount)
-            } catch {
-                header = old
-                fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount)
-                try disk.write(descriptor, oldImage, count: oldCount, at: 0)
-                throw error
+        do throws(VaultError) {
+            try announcing(
+                .empty(oldHeader: old.bytes, newHeader: header.bytes),
+                payload: UnsafeRawBufferPointer(start: image + FileHeader.byteCount, count: BlockGeometry.overhead),
+                isLogged: true
+            ) { () throws(VaultError) in
+                try system { () throws(Errno) in
+                    try disk.write(descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
+                    try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount)
+                }
             }
+        } catch {
+            header = old
+            fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount)
+            try system { () throws(Errno) in try disk.write(descriptor, oldImage, count: oldCount, at: 0) }
+            try voidLog()
+            throw error
         }
         setSize(0)
         knowledge.withLock { $0 = Knowledge(isEndVerified: true) }
@@ -186,6 +220,7 @@ public final class FileContents: @unchecked Sendable {
     /// Makes everything written so far durable, permissions taken back first.
     public func sync(dataOnly: Bool, _ scratch: Scratch) throws(VaultError) {
         try settle(scratch)
+        if let log, let logged { return try syncLogged(dataOnly: dataOnly, log, logged) }
         try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
     }
 

@@ -1,0 +1,173 @@
+import CofferCrypto
+
+/// A segment of the intent log: one file, written from its beginning to its end, then begun anew.
+///
+///     offset 0                                                       48        64
+///     ┌────────┬─────────┬───────┬─────┬───────┬────────────┬────────┬────────┐┌──────────┐
+///     │ "COFL" │ version │ epoch │  0  │ order │ generation │ place  │  MAC   ││ record 0 │ …
+///     │   4    │    1    │   1   │  2  │   8   │     16     │   16   │   16   ││          │
+///     └────────┴─────────┴───────┴─────┴───────┴────────────┴────────┴────────┘└──────────┘
+///
+///     record: │ descriptor count u32 │ payload count u32 │ descriptor │ MAC 16 │ payload │
+///
+/// The MACs are BLAKE2b-128 under the epoch's log key: of the first 48 bytes, and of generation ‖ u64(the record's offset) ‖ both counts ‖ descriptor ‖ the
+/// first 16 bytes of each block of the payload. So what an earlier generation left behind never verifies, nor does a record in another place. A payload is sealed
+/// blocks; that they are those that are meant the MAC says, and that they are whole they say themselves.
+///
+/// The place is a hash of where the segment was begun, so that a log that was copied along with a vault, or restored, is known as one that may be older
+/// than the files beside it.
+public enum LogSegment {
+    /// Bytes before the first record.
+    public static let headerCount = 64
+    /// Bytes of a MAC.
+    static let macCount = 16
+    private static let magic: [UInt8] = Array("COFL".utf8)
+    private static let countsCount = 8
+
+    /// What a segment's header says.
+    public struct Header: Equatable, Sendable {
+        /// Segments with a lower number are older.
+        public let order: UInt64
+        /// 16 random bytes, drawn each time the segment is begun.
+        public let generation: [UInt8]
+        /// Where that was: 16 bytes of ``LogSegment/place(fileSystem:root:segment:)``.
+        public let place: [UInt8]
+
+        /// A header from its parts.
+        public init(order: UInt64, generation: [UInt8], place: [UInt8]) {
+            precondition(generation.count == 16 && place.count == 16)
+            self.order = order
+            self.generation = generation
+            self.place = place
+        }
+    }
+
+    /// A segment that was read: its header and the records that verify, up to the first that does not.
+    public struct Contents: Sendable {
+        /// The header.
+        public let header: Header
+        /// The records in their order.
+        public let records: [Record]
+        /// Where the next one would begin.
+        public let end: Int
+    }
+
+    /// A record that verified.
+    public struct Record: Sendable {
+        /// Where it begins.
+        public let start: Int
+        /// The file's number in the segment.
+        public let file: UInt32
+        /// What it says.
+        public let record: LogRecord
+        /// Where its payload is among the segment's bytes.
+        public let payload: Range<Int>
+    }
+
+    /// What stands for a place: BLAKE2b-128(-; "coffer.log.place" ‖ u64(the file system's id) ‖ u64(the root's inode number) ‖ u64(the segment's)).
+    public static func place(fileSystem: UInt64, root: UInt64, segment: UInt64) -> [UInt8] {
+        var hash = Hash(outputCount: 16)
+        hash.update("coffer.log.place")
+        for number in [fileSystem, root, segment] { withUnsafeBytes(of: number.littleEndian) { hash.update($0) } }
+        return hash.finish()
+    }
+
+    /// The bytes of a header.
+    public static func encode(_ header: Header, ring: KeyRing) -> [UInt8] {
+        var bytes = magic + [1, ring.newest, 0, 0]
+        withUnsafeBytes(of: header.order.littleEndian) { bytes += Array($0) }
+        bytes += header.generation + header.place
+        return bytes + mac(ring.newestSubkey(.log), bytes)
+    }
+
+    /// What comes before a record's payload.
+    public static func encode(
+        _ descriptor: [UInt8], payload: UnsafeRawBufferPointer?, at offset: Int, generation: [UInt8], ring: KeyRing
+    ) -> [UInt8] {
+        let counts = counts(descriptor.count, payload?.count ?? 0)
+        return counts + descriptor
+            + mac(
+                ring.newestSubkey(.log), bound(generation, offset) + counts + descriptor + beginnings(payload))
+    }
+
+    /// The first bytes of each block: its nonce and info, which no two sealed blocks share.
+    private static func beginnings(_ payload: UnsafeRawBufferPointer?) -> [UInt8] {
+        guard let payload else { return [] }
+        var bytes: [UInt8] = []
+        for start in stride(from: 0, to: payload.count, by: BlockGeometry.storedCount) {
+            bytes += payload[start..<min(start + BlockGeometry.prefixCount, payload.count)]
+        }
+        return bytes
+    }
+
+    /// Bytes of a record with these counts.
+    public static func recordCount(descriptorCount: Int, payloadCount: Int) -> Int {
+        countsCount + descriptorCount + macCount + payloadCount
+    }
+
+    /// Reads a segment; nil where it has no header that verifies: it holds nothing.
+    public static func parse(_ bytes: UnsafeRawBufferPointer, ring: KeyRing) -> Contents? {
+        guard bytes.count >= headerCount else { return nil }
+        let head = Array(bytes[..<48])
+        guard Array(head[..<4]) == magic, head[4] == 1, let key = ring.subkey(.log, epoch: head[5]),
+            constantTimeEqual(mac(key, head), Array(bytes[48..<headerCount]))
+        else { return nil }
+        let header = Header(
+            order: number(head[8..<16]), generation: Array(head[16..<32]), place: Array(head[32..<48]))
+        var records: [Record] = []
+        var offset = headerCount
+        while let next = parseRecord(bytes, at: &offset, header, key) { records.append(next) }
+        return Contents(header: header, records: records, end: offset)
+    }
+
+    private static func parseRecord(
+        _ bytes: UnsafeRawBufferPointer, at offset: inout Int, _ header: Header, _ key: SecretKey
+    ) -> Record? {
+        let start = offset + countsCount
+        guard start <= bytes.count else { return nil }
+        let descriptorCount = Int(number(bytes[offset..<(offset + 4)]))
+        let payloadCount = Int(number(bytes[(offset + 4)..<start]))
+        let total = recordCount(descriptorCount: descriptorCount, payloadCount: payloadCount)
+        guard descriptorCount > 0, total <= bytes.count - offset else { return nil }
+        let end = start + descriptorCount
+        let descriptor = Array(bytes[start..<end])
+        let payload = UnsafeRawBufferPointer(rebasing: bytes[(end + macCount)..<(offset + total)])
+        let expected = mac(
+            key,
+            bound(header.generation, offset) + counts(descriptorCount, payloadCount) + descriptor
+                + beginnings(payload))
+        guard constantTimeEqual(expected, Array(bytes[end..<(end + macCount)])) else { return nil }
+        // One that verifies and means nothing was written by a newer version: what follows it cannot be understood either.
+        do throws(FormatError) {
+            let (file, record) = try LogRecord.parse(descriptor)
+            defer { offset += total }
+            return Record(
+                start: offset, file: file, record: record, payload: (end + macCount)..<(end + macCount + payloadCount))
+        } catch {
+            return nil
+        }
+    }
+
+    private static func bound(_ generation: [UInt8], _ offset: Int) -> [UInt8] {
+        var bytes = generation
+        withUnsafeBytes(of: UInt64(offset).littleEndian) { bytes += Array($0) }
+        return bytes
+    }
+
+    private static func counts(_ descriptor: Int, _ payload: Int) -> [UInt8] {
+        var bytes: [UInt8] = []
+        withUnsafeBytes(of: UInt32(descriptor).littleEndian) { bytes += Array($0) }
+        withUnsafeBytes(of: UInt32(payload).littleEndian) { bytes += Array($0) }
+        return bytes
+    }
+
+    private static func number(_ bytes: some BidirectionalCollection<UInt8>) -> UInt64 {
+        bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    private static func mac(_ key: SecretKey, _ bytes: [UInt8]) -> [UInt8] {
+        var hash = Hash(key: key, outputCount: macCount)
+        hash.update(bytes)
+        return hash.finish()
+    }
+}

@@ -1,0 +1,143 @@
+import CofferCrypto
+import CofferFormat
+import Synchronization
+import SystemPackage
+
+/// Changing a file by way of the intent log.
+///
+/// What replaces stored bytes is in the log, durably, before the file is touched; so is the word that blocks may be added. A file that is new, and that no
+/// program has synced, is written directly: nothing of it has been promised, and recovery cuts it to what verifies.
+extension FileContents {
+    /// Blocks that one write may add by way of the log: so few that a sync of the log is cheaper than one of the file.
+    private static let loggedGrowth = 16
+
+    /// As ``store(_:byteCount:firstBlock:cuttingTo:)``, where there is a log.
+    func storeLogged(
+        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?, _ log: IntentLog,
+        _ file: LoggedFile
+    ) throws(VaultError) {
+        if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
+            defer { log.end(ticket) }
+            file.hasUnloggedChanges.store(true, ordering: .relaxed)
+            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+        }
+        let total = (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount
+        let present = max(1, BlockGeometry.blockCount(plainSize: size))
+        let replaced = max(0, min(present - firstBlock, total))
+        let growsUnlogged = total - replaced > Self.loggedGrowth
+        let logged = growsUnlogged ? replaced : total
+        let growingFrom = growsUnlogged ? BlockGeometry.cipherSize(plainSize: size) : nil
+        if growsUnlogged {
+            file.hasUnloggedChanges.store(true, ordering: .relaxed)
+            try syncCuts(file)
+        }
+
+        let ticket: IntentLog.Ticket
+        if logged > 0 {
+            var predecessors: [LogRecord.Predecessor] = []
+            for block in firstBlock..<(firstBlock + logged) {
+                predecessors.append(block < present ? try predecessor(of: block) : .absent)
+            }
+            let hole = LogRecord.Predecessor.stored([UInt8](repeating: 0, count: BlockGeometry.prefixCount))
+            if predecessors.contains(hole) || predecessors.contains(.absent) { try syncCuts(file) }
+            ticket = try log.append(
+                [.blocks(first: firstBlock, isCut: cutSize != nil, predecessors: predecessors)],
+                payload: UnsafeRawBufferPointer(
+                    start: images, count: min(byteCount, logged * BlockGeometry.storedCount)),
+                growingFrom: growingFrom, for: file, header: header.bytes)
+        } else if let held = log.hold(file.growsIn.load(ordering: .relaxed)) {
+            ticket = held
+        } else {
+            ticket = try log.append([], growingFrom: growingFrom, for: file, header: header.bytes)
+        }
+        defer { log.end(ticket) }
+        try log.commit(ticket)
+        if cutSize != nil { file.hasUnsyncedCuts.store(true, ordering: .relaxed) }
+        try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+    }
+
+    /// A record that fills a hole, or adds a block, says that nothing was there: so nothing must be, on the disk too.
+    private func syncCuts(_ file: LoggedFile) throws(VaultError) {
+        guard file.hasUnsyncedCuts.load(ordering: .relaxed) else { return }
+        try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: true) }
+        file.hasUnsyncedCuts.store(false, ordering: .relaxed)
+    }
+
+    private func predecessor(of block: Int) throws(VaultError) -> LogRecord.Predecessor {
+        do throws(Errno) {
+            return try withUnsafeTemporaryAllocation(byteCount: BlockGeometry.prefixCount, alignment: 16) { buffer in
+                Result { () throws(Errno) -> LogRecord.Predecessor in
+                    guard let base = buffer.baseAddress else { return .absent }
+                    let got = try disk.read(
+                        descriptor, into: base, count: buffer.count, at: BlockGeometry.offset(ofBlock: block))
+                    return got < buffer.count ? .absent : .stored(Array(buffer))
+                }
+            }.get()
+        } catch {
+            throw .system(error)
+        }
+    }
+
+    /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once.
+    func announcing(
+        _ record: LogRecord, payload: UnsafeRawBufferPointer? = nil, isLogged: Bool,
+        _ body: () throws(VaultError) -> Void
+    ) throws(VaultError) {
+        guard let log, let file = logged else { return try body() }
+        if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
+            defer { log.end(ticket) }
+            file.hasUnloggedChanges.store(true, ordering: .relaxed)
+            // With another header it is to be introduced anew, should the log hear of it again.
+            if case .empty = record { log.forget(file) }
+            return try body()
+        }
+        if !isLogged {
+            file.hasUnloggedChanges.store(true, ordering: .relaxed)
+        }
+        file.hasUnsyncedCuts.store(true, ordering: .relaxed)
+        let ticket = try log.append([record], payload: payload, for: file, header: header.bytes)
+        defer { log.end(ticket) }
+        try log.commit(ticket)
+        try body()
+    }
+
+    /// After a failure: what the log says of blocks from `first` on is void.
+    func revoke(from first: Int) throws(VaultError) {
+        guard let log, let file = logged else { return }
+        log.end(try log.append([.revoke(first: first)], for: file, header: header.bytes))
+    }
+
+    /// After a failure half-way: what is on the disk now is what counts, whatever the log says.
+    func voidLog() throws(VaultError) {
+        guard let log, let file = logged else { return }
+        try system { () throws(Errno) in try disk.sync(descriptor) }
+        let ticket = try log.append([synced], for: file, header: header.bytes)
+        defer { log.end(ticket) }
+        file.newIn.store(0, ordering: .relaxed)
+        file.growsIn.store(0, ordering: .relaxed)
+        try log.commit(ticket)
+    }
+
+    private var synced: LogRecord { .synced(size: BlockGeometry.cipherSize(plainSize: size)) }
+
+    /// Makes durable what the log does not hold. Everything else is durable already.
+    func syncLogged(dataOnly: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
+        let isUnlogged = file.hasUnloggedChanges.exchange(false, ordering: .acquiringAndReleasing)
+        let isNew = file.newIn.load(ordering: .relaxed) != 0
+        if dataOnly && !isUnlogged && !isNew { return }
+        // No change is under way meanwhile, so that "synced" is true of all that the log says by then.
+        ranges.lock(0, RangeLock.endless, exclusive: false)
+        defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
+        do throws(VaultError) {
+            try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
+        } catch {
+            file.hasUnloggedChanges.store(true, ordering: .relaxed)
+            throw error
+        }
+        if isUnlogged || isNew {
+            file.newIn.store(0, ordering: .relaxed)
+            file.growsIn.store(0, ordering: .relaxed)
+            log.end(try log.append([synced], for: file, header: header.bytes))
+        }
+    }
+}

@@ -1,0 +1,120 @@
+import CofferFormat
+
+/// What the log says of one file, when all its records are read: what recovery is to bring about.
+struct RecoveryPlan {
+    /// What a block should hold.
+    struct Block {
+        /// The last image that was logged for it: where among a segment's bytes.
+        var segment: Int
+        var image: Range<Int>
+        /// The beginning of that image.
+        var prefix: [UInt8]
+        /// The beginnings (nonce and info) of what may be there instead: all that it replaced since the log began.
+        var older: Set<[UInt8]>
+    }
+
+    /// Where the file was last.
+    var path: [StoredName]
+    /// The header that it should have.
+    var header: [UInt8]
+    /// Those that it may still have.
+    var oldHeaders: [[UInt8]] = []
+    /// The block of an emptied file; nil where it was not emptied.
+    var emptyImage: (segment: Int, image: Range<Int>)?
+    var blocks: [Int: Block] = [:]
+    /// The beginnings of what was logged for blocks and is void: it may be there still.
+    private(set) var void: [Int: Set<[UInt8]>] = [:]
+    /// The block that the file was cut behind, and that is its last since: blocks behind it are none of its. Once blocks follow it again the cut is on the disk.
+    var cut: Int?
+    var punched: [Range<Int>] = []
+    /// The ciphertext size that blocks may have been added to; nil where none were, but through the log.
+    var grownFrom: Int?
+    var isNew = false
+    /// The log was copied along with the vault or restored, so it may be older than the file: only what does not verify is mended.
+    var isForeign = false
+
+    init(header: [UInt8], path: [StoredName]) {
+        self.header = header
+        self.path = path
+    }
+
+    /// Whether there is anything to do.
+    var isEmpty: Bool {
+        blocks.isEmpty && emptyImage == nil && cut == nil && punched.isEmpty && grownFrom == nil && !isNew
+    }
+
+    /// Takes the next record in.
+    mutating func take(_ record: LogRecord, segment: Int, payload: Range<Int>, _ bytes: UnsafeRawBufferPointer) {
+        switch record {
+        case .file(let header, let path):
+            self.path = path
+            self.header = header
+        case .moved(let path): self.path = path
+        case .new: isNew = true
+        case .grow(let from):
+            grownFrom = min(grownFrom ?? from, from)
+            cut = nil
+        case .synced:
+            let isForeign = isForeign
+            self = RecoveryPlan(header: header, path: path)
+            self.isForeign = isForeign
+        case .revoke(let first): drop { $0 >= first }
+        case .punch(let first, let limit):
+            guard first < limit else { return }
+            drop { (first..<limit).contains($0) }
+            punched.append(first..<limit)
+        case .empty(let old, let new):
+            let (wasNew, wasForeign) = (isNew, isForeign)
+            var headers = oldHeaders
+            headers.append(old)
+            self = RecoveryPlan(header: new, path: path)
+            oldHeaders = headers
+            isNew = wasNew
+            isForeign = wasForeign
+            emptyImage = (segment, payload)
+            cut = 0
+            blocks[0] = Block(segment: segment, image: payload, prefix: Self.prefix(payload, bytes), older: [])
+        case .blocks(let first, let isCut, let predecessors):
+            take(first, isCut, predecessors, segment, payload, bytes)
+        }
+    }
+
+    private mutating func take(
+        _ first: Int, _ isCut: Bool, _ predecessors: [LogRecord.Predecessor], _ segment: Int, _ payload: Range<Int>,
+        _ bytes: UnsafeRawBufferPointer
+    ) {
+        var start = payload.lowerBound
+        for (index, predecessor) in predecessors.enumerated() {
+            let end = min(start + BlockGeometry.storedCount, payload.upperBound)
+            guard end - start >= BlockGeometry.overhead else { return }
+            let block = first + index
+            var older = blocks[block]?.older ?? void[block] ?? []
+            if let known = blocks[block] { older.insert(known.prefix) }
+            if case .stored(let prefix) = predecessor { older.insert(prefix) }
+            blocks[block] = Block(
+                segment: segment, image: start..<end, prefix: Self.prefix(start..<end, bytes), older: older)
+            start = end
+        }
+        let last = first + predecessors.count - 1
+        if let cut, last > cut { self.cut = nil }
+        guard isCut else { return }
+        drop { $0 > last }
+        punched = punched.map { $0.clamped(to: 0..<max(last, 0)) }.filter { !$0.isEmpty }
+        cut = last
+        if let image = blocks[last]?.image {
+            grownFrom = grownFrom.map { min($0, BlockGeometry.offset(ofBlock: last) + image.count) }
+        }
+    }
+
+    /// Forgets what blocks should hold, but not what they may.
+    private mutating func drop(_ isConcerned: (Int) -> Bool) {
+        for (index, block) in blocks where isConcerned(index) {
+            void[index, default: []].formUnion(block.older.union([block.prefix]))
+            blocks[index] = nil
+        }
+    }
+
+    private static func prefix(_ image: Range<Int>, _ bytes: UnsafeRawBufferPointer) -> [UInt8] {
+        Array(bytes[image.lowerBound..<min(image.lowerBound + BlockGeometry.prefixCount, image.upperBound)])
+    }
+}
