@@ -31,8 +31,10 @@ final class Comparison: Sendable {
     /// Runs `script` in both places.
     func same(_ script: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
         try vault.shell("cat > script.py << 'END OF SCRIPT'\n\(Self.prelude)\n\(script)\nEND OF SCRIPT")
-        let there = try vault.shell("cd plain; timeout 100 python3 ../script.py 2>&1 || echo ended with $?")
-        let here = try vault.shell("cd mnt; timeout 100 python3 ../script.py 2>&1 || echo ended with $?")
+        let there = try vault.shell(
+            "script=$PWD/script.py; cd plain; timeout 100 python3 $script 2>&1 || echo ended with $?")
+        let here = try vault.shell(
+            "script=$PWD/script.py; cd mnt; timeout 100 python3 $script 2>&1 || echo ended with $?")
         #expect(!there.isEmpty, sourceLocation: sourceLocation)
         #expect(!there.contains("Traceback"), "\(there)", sourceLocation: sourceLocation)
         if here != there {
