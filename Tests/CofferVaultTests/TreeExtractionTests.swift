@@ -100,20 +100,28 @@ struct TreeExtractionTests {
             let entry = try vault.vault.find(name, in: parent.directory)
             let descriptor = try vault.vault.disk.open(
                 at: parent.directory.descriptor, entry.name.entry.cString, flags: Disk.pathOnly | O_NOFOLLOW)
-            defer { close(descriptor) }
+            let readable = try vault.vault.disk.reopen(descriptor, flags: O_RDONLY)
+            defer {
+                close(descriptor)
+                close(readable)
+            }
             for attribute in ["user.comment", long] {
                 try vault.vault.setAttribute(
                     Array(attribute.utf8), of: descriptor, mode: entry.status.st_mode, value: Array("value".utf8),
                     flags: 0
                 ) { () throws(VaultError) in
-                    entry.isFile ? try vault.vault.fileID(of: descriptor) : AttributeCodec.noOwner
+                    entry.isFile ? try vault.vault.fileID(of: readable) : AttributeCodec.noOwner
                 }
             }
         }
         let out = try vault.extract()
         for path in ["directory", "file"] {
             let descriptor = try openFile(out.path + "/" + path, flags: O_RDONLY)
-            defer { close(descriptor) }
+            let readable = try vault.vault.disk.reopen(descriptor, flags: O_RDONLY)
+            defer {
+                close(descriptor)
+                close(readable)
+            }
             for attribute in ["user.comment", long] {
                 #expect(try Disk().attributeBytes(descriptor, attribute, limit: 100) == Array("value".utf8))
             }
