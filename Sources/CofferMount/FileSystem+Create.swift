@@ -38,15 +38,16 @@ extension FileSystem {
                     try vault.makeFile(name, in: directory, mode: mode)
                 }
                 let contents: FileContents
+                let found: Found
                 do throws(VaultError) {
                     contents = try vault.newContents(of: descriptor, scratch)
                     try giveAway(descriptor, directory.descriptor, mode, caller)
+                    found = try self.found(stored, parent, directory, name)
                 } catch {
                     // A file without its first bytes would be damage; on a full disk it goes again.
                     undoMake(name, directory)
                     throw error
                 }
-                let found = try found(stored, parent, directory, name)
                 let inode = table.inode(found.nodeID)
                 inode.opened.withLock { opened in
                     opened.contents = contents

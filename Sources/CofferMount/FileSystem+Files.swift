@@ -183,10 +183,18 @@ extension FileSystem {
             } catch {
                 guard error == .permissionDenied else { throw error }
             }
-            let mode = try disk.status(object).st_mode & 0o7777
+            // Only its owner may lift it; and a set-group-id bit might not come back.
+            let status = try disk.status(object)
+            let mode = status.st_mode & 0o7777
+            guard status.st_uid == geteuid(), mode & S_ISGID == 0 else { throw .permissionDenied }
             try disk.setMode(object, mode | 0o600)
             let result: Result<Int32, Errno> = Result { () throws(Errno) in try disk.reopen(object, flags: flags) }
-            try disk.setMode(object, mode)
+            do throws(Errno) {
+                try disk.setMode(object, mode)
+            } catch {
+                if case .success(let descriptor) = result { disk.close(descriptor) }
+                throw error
+            }
             return try result.get()
         } catch {
             throw .system(error)

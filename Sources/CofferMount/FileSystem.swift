@@ -58,10 +58,10 @@ final class FileSystem: @unchecked Sendable {
             throw .system(error)
         }
         table = InodeTable(disk: disk, rootStatus: status)
-        // Most descriptors are for open files; what directories get is plenty for a walk. A few are kept back, so that files can be
-        // listed, removed and closed where programs hold as many open as there may be.
+        // Most descriptors are for open files; what directories get is plenty for a walk. A quarter of the rest is kept back, so that there
+        // is something for listing and removing where programs hold as many files open as there may be.
         let directoryLimit = max(16, min(512, descriptorLimit / 4))
-        openLimit = max(16, descriptorLimit - directoryLimit - 48)
+        openLimit = max(16, (descriptorLimit - directoryLimit) * 3 / 4)
         descriptors = DirectoryDescriptors(
             disk: disk, table: table, rootDescriptor: vault.rootDescriptor, limit: directoryLimit)
         table.root.derived.withLock { $0 = vault.rootID }

@@ -52,6 +52,8 @@ final class Inode: @unchecked Sendable {
     let believed: Mutex<timespec>
     /// Why the last data that the kernel wrote back could not be stored for want of room; 0 where there is room. Programs are told at their next write.
     let lacksRoom = Atomic<Int32>(0)
+    /// When that was, in seconds.
+    let lacksRoomSince = Atomic<Int>(0)
     /// Held while contents are opened, so that one inode never has two.
     let opened = Mutex(Opened())
 

@@ -10,14 +10,13 @@ extension Operations {
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 var status = try fileSystem.attributes(of: inode)
-                var timeout = fileSystem.timeout
                 if inode.lacksRoom.load(ordering: .relaxed) != 0 {
                     let handle = FuseRequest.file(info)?.takeUnretainedValue()
                     try fileSystem.checkRoom(inode, isForWriting: handle?.isWriter ?? false)
-                    // Until there is room the kernel is to ask before each write.
-                    if inode.lacksRoom.load(ordering: .relaxed) != 0 { timeout = 0 }
                 }
-                fuse_reply_attr(request, &status, timeout)
+                fuse_reply_attr(request, &status, fileSystem.timeout)
+                // Until there is room the kernel is to ask before each write.
+                if inode.lacksRoom.load(ordering: .relaxed) != 0 { fileSystem.makeKernelAsk(inode) }
             }
         }
         operations.setattr = { request, node, wanted, which, _ in

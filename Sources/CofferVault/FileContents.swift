@@ -210,6 +210,7 @@ public final class FileContents: @unchecked Sendable {
             header = old
             fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount)
             try system { () throws(Errno) in try disk.write(descriptor, oldImage, count: oldCount, at: 0) }
+            if let log, let logged { log.forget(logged) }
             try voidLog()
             throw error
         }

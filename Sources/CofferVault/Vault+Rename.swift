@@ -147,10 +147,17 @@ extension Vault {
     /// ids again that directories renamed away from this one keep using. Returns whether the parent is marked.
     func retire(_ entry: VaultEntry, in parent: VaultDirectory) throws(VaultError) -> Bool {
         if parent.identity.isMarked { return true }
-        let isMarked = try withLifted(entry, in: parent) { descriptor throws(VaultError) in
-            try identity(of: descriptor, derived: entry.id.child(entry.plainName)).isMarked
+        let derived = entry.id.child(entry.plainName)
+        do throws(VaultError) {
+            let isMarked = try withLifted(entry, in: parent) { descriptor throws(VaultError) in
+                try identity(of: descriptor, derived: derived).isMarked
+            }
+            return isMarked ? try mark(parent) : false
+        } catch {
+            guard error == .system(.permissionDenied) else { throw error }
         }
-        return isMarked ? try mark(parent) : false
+        // Somebody else's, who does not let us look: its place is kept from being used again, whether need be or not.
+        return try mark(parent)
     }
 
     /// Lends a directory in which its owner may do everything, whatever its mode says; that goes back after.

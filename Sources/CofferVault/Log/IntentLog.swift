@@ -122,7 +122,7 @@ public final class IntentLog: @unchecked Sendable {
             unlock(mutex)
             lock(places)
             defer { unlock(places) }
-            let path = file.place()
+            let path = file.place() ?? []
             lock(mutex)
             defer { unlock(mutex) }
             return try appendLocked(records, payload, growingFrom, file, header, path)
@@ -143,7 +143,7 @@ public final class IntentLog: @unchecked Sendable {
                 // Another became active meanwhile; the place is looked up again, in the right order of locks.
                 unlock(mutex)
                 lock(places)
-                path = file.place()
+                path = file.place() ?? []
                 lock(mutex)
                 unlock(places)
                 continue
