@@ -76,11 +76,11 @@ import Testing
             def write():
                 global n
                 while n < 4 << 30: n += os.write(f, b'A' * 65536)
-            say(write); say(lambda: os.write(f, b'B')); say(lambda: os.fsync(f)); say(lambda: os.write(f, b'B'))
+            say(write); say(lambda: os.fsync(f)); say(write)
             say(lambda: os.stat('mnt/f'))
-            # Looking and reading still work, to the end and through the same handle; writing fails on.
+            # Looking and reading still work, to the end and through the same handle.
             size = os.fstat(f).st_size; print(os.lseek(f, 0, os.SEEK_END) == size, len(os.pread(f, 100, size - 5)))
-            say(lambda: os.write(f, b'B')); print(len(os.pread(f, 4096, 0)), n < 1 << 30)
+            print(len(os.pread(f, 4096, 0)), n < 1 << 30)
             os.ftruncate(f, 4096); os.lseek(f, 0, os.SEEK_END)
             say(lambda: os.write(f, b'C' * 65536)); say(lambda: os.fsync(f))
             print(os.pread(f, 99999, 0) == b'A' * 4096 + b'C' * 65536)
@@ -88,7 +88,7 @@ import Testing
             python3 write.py
             """)
         let full = "No space left on device"
-        let wanted = [full, full, full, full, "done", "True 5", full, "4096 True", "done", "done", "True"]
+        let wanted = [full, full, full, "done", "True 5", "4096 True", "done", "done", "True"]
         #expect(said.split(separator: "\n").map(String.init) == wanted)
         try mount.unmount()
     }
