@@ -49,6 +49,17 @@ int coffer_dup3(int from, int to, int flags) { return dup3(from, to, flags); }
 
 int coffer_syncfs(int fd) { return syncfs(fd); }
 
+int coffer_birth_time(int directory, const char *name, long long *seconds, long long *nanoseconds) {
+    struct statx status;
+    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name[0] == 0 ? AT_EMPTY_PATH : 0);
+    if (statx(directory, name, flags, STATX_BTIME | STATX_CTIME, &status) != 0) return -1;
+    int known = (status.stx_mask & STATX_BTIME) != 0;
+    struct statx_timestamp time = known ? status.stx_btime : status.stx_ctime;
+    *seconds = time.tv_sec;
+    *nanoseconds = time.tv_nsec;
+    return known ? 0 : 1;
+}
+
 int coffer_umount2(const char *path, int flags) { return umount2(path, flags); }
 
 int coffer_unshare_fs(void) { return unshare(CLONE_FS); }

@@ -166,6 +166,16 @@ open class Disk: @unchecked Sendable {
         return result
     }
 
+    /// statx(2): when what a name stands for was made, or, with an empty name, what the descriptor stands for. Where the file system does not remember that,
+    /// when it was changed last, and `isExact` is false.
+    open func birthTime(
+        at directory: Int32, _ name: UnsafePointer<CChar>
+    ) throws(Errno) -> (time: timespec, isExact: Bool) {
+        var (seconds, nanoseconds) = (Int64(0), Int64(0))
+        let result = try check { coffer_birth_time(directory, name, &seconds, &nanoseconds) }
+        return (timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)), result == 0)
+    }
+
     /// fstatvfs(2).
     open func fileSystemStatus(_ descriptor: Int32) throws(Errno) -> statvfs {
         var result = statvfs()

@@ -25,6 +25,11 @@ public struct FileHeader: Equatable, Sendable {
         self.init(cipher: cipher, epoch: epoch, fileID: Random.bytes(Self.fileIDCount), salt: Random.bytes(8))
     }
 
+    /// The header of a new file whose id is given.
+    public init(cipher: CipherSuite, epoch: UInt8, fileID: [UInt8]) {
+        self.init(cipher: cipher, epoch: epoch, fileID: fileID, salt: Random.bytes(8))
+    }
+
     /// A header from its parts; `fileID` has 16 bytes, `salt` 8.
     public init(cipher: CipherSuite, epoch: UInt8, fileID: [UInt8], salt: [UInt8]) {
         precondition(fileID.count == Self.fileIDCount && salt.count == 8)

@@ -38,6 +38,9 @@ public enum ReservedName {
     /// The records while they are being written.
     public static let newDirectory = StoredName("coffer.dir.new")
 
+    /// The intent log's directory, in the root.
+    public static let log = StoredName("coffer.log")
+
     static let prefix: [UInt8] = Array("coffer.".utf8)
     static let longPrefix: [UInt8] = Array("coffer.long.".utf8)
     static let linkPrefix: [UInt8] = Array("coffer.link.".utf8)

@@ -143,10 +143,14 @@ extension FileContents {
                 to: scratch.probe, scratch)
             try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
         }
-        try revoke(from: max(1, BlockGeometry.blockCount(plainSize: oldSize)))
+        let revoked: Result<Void, VaultError> = Result { () throws(VaultError) in
+            try revoke(from: max(1, BlockGeometry.blockCount(plainSize: oldSize)))
+        }
+        // Whether or not the log could be told: a longer file is damage.
         try system { () throws(Errno) in
             try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
         }
+        try revoked.get()
     }
 
     /// Seals what was the last block before an append again: whole, no longer final, with `change` in it.

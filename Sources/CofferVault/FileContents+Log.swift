@@ -18,7 +18,7 @@ extension FileContents {
     ) throws(VaultError) {
         if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
             defer { log.end(ticket) }
-            file.hasUnloggedChanges.store(true, ordering: .relaxed)
+            noteUnlogged(file, cuts: cutSize != nil)
             return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
         }
         let total = (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount
@@ -28,18 +28,19 @@ extension FileContents {
         let logged = growsUnlogged ? replaced : total
         let growingFrom = growsUnlogged ? BlockGeometry.cipherSize(plainSize: size) : nil
         if growsUnlogged {
-            file.hasUnloggedChanges.store(true, ordering: .relaxed)
-            try syncCuts(file)
+            noteUnlogged(file, cuts: false)
+            try syncCuts(log, file)
         }
 
-        let ticket: IntentLog.Ticket
+        let ticket: IntentLog.Ticket?
         if logged > 0 {
             var predecessors: [LogRecord.Predecessor] = []
+            predecessors.reserveCapacity(logged)
             for block in firstBlock..<(firstBlock + logged) {
                 predecessors.append(block < present ? try predecessor(of: block) : .absent)
             }
             let hole = LogRecord.Predecessor.stored([UInt8](repeating: 0, count: BlockGeometry.prefixCount))
-            if predecessors.contains(hole) || predecessors.contains(.absent) { try syncCuts(file) }
+            if predecessors.contains(hole) || predecessors.contains(.absent) { try syncCuts(log, file) }
             ticket = try log.append(
                 [.blocks(first: firstBlock, isCut: cutSize != nil, predecessors: predecessors)],
                 payload: UnsafeRawBufferPointer(
@@ -50,17 +51,35 @@ extension FileContents {
         } else {
             ticket = try log.append([], growingFrom: growingFrom, for: file, header: header.bytes)
         }
-        defer { log.end(ticket) }
-        try log.commit(ticket)
+        defer { if let ticket { log.end(ticket) } }
+        if let ticket {
+            try log.commit(ticket)
+            if growsUnlogged { file.growsIn.store(log.order(of: ticket), ordering: .relaxed) }
+        }
         if cutSize != nil { file.hasUnsyncedCuts.store(true, ordering: .relaxed) }
         try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
     }
 
+    /// The file is changed in a way that the log is not told of.
+    private func noteUnlogged(_ file: LoggedFile, cuts: Bool) {
+        file.hasUnloggedChanges.store(true, ordering: .relaxed)
+        if cuts { file.hasUnsyncedCuts.store(true, ordering: .relaxed) }
+    }
+
     /// A record that fills a hole, or adds a block, says that nothing was there: so nothing must be, on the disk too.
-    private func syncCuts(_ file: LoggedFile) throws(VaultError) {
+    private func syncCuts(_ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
         guard file.hasUnsyncedCuts.load(ordering: .relaxed) else { return }
-        try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: true) }
+        try syncNow(dataOnly: true, log)
         file.hasUnsyncedCuts.store(false, ordering: .relaxed)
+    }
+
+    private func syncNow(dataOnly: Bool, _ log: IntentLog) throws(VaultError) {
+        do throws(Errno) {
+            try disk.sync(descriptor, dataOnly: dataOnly)
+        } catch {
+            log.noteFailedSync()
+            throw .system(error)
+        }
     }
 
     private func predecessor(of block: Int) throws(VaultError) -> LogRecord.Predecessor {
@@ -78,43 +97,44 @@ extension FileContents {
         }
     }
 
-    /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once.
+    /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once. With `isPromiseEnding` the file is like a new one after.
     func announcing(
-        _ record: LogRecord, payload: UnsafeRawBufferPointer? = nil, isLogged: Bool,
+        _ record: LogRecord, payload: UnsafeRawBufferPointer? = nil, isPromiseEnding: Bool = false,
         _ body: () throws(VaultError) -> Void
     ) throws(VaultError) {
         guard let log, let file = logged else { return try body() }
         if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
             defer { log.end(ticket) }
-            file.hasUnloggedChanges.store(true, ordering: .relaxed)
-            // With another header it is to be introduced anew, should the log hear of it again.
-            if case .empty = record { log.forget(file) }
+            noteUnlogged(file, cuts: true)
+            if case .empty = record { log.introduceAnew(file) }
             return try body()
         }
-        if !isLogged {
-            file.hasUnloggedChanges.store(true, ordering: .relaxed)
+        noteUnlogged(file, cuts: true)
+        guard let ticket = try log.append([record], payload: payload, for: file, header: header.bytes) else {
+            return try body()
         }
-        file.hasUnsyncedCuts.store(true, ordering: .relaxed)
-        let ticket = try log.append([record], payload: payload, for: file, header: header.bytes)
         defer { log.end(ticket) }
         try log.commit(ticket)
+        if isPromiseEnding { file.newIn.store(log.order(of: ticket), ordering: .relaxed) }
         try body()
     }
 
     /// After a failure: what the log says of blocks from `first` on is void.
     func revoke(from first: Int) throws(VaultError) {
         guard let log, let file = logged else { return }
-        log.end(try log.append([.revoke(first: first)], for: file, header: header.bytes))
+        guard let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) else { return }
+        defer { log.end(ticket) }
+        try log.commit(ticket)
     }
 
     /// After a failure half-way: what is on the disk now is what counts, whatever the log says.
     func voidLog() throws(VaultError) {
         guard let log, let file = logged else { return }
-        try system { () throws(Errno) in try disk.sync(descriptor) }
-        let ticket = try log.append([synced], for: file, header: header.bytes)
-        defer { log.end(ticket) }
+        try syncNow(dataOnly: false, log)
         file.newIn.store(0, ordering: .relaxed)
         file.growsIn.store(0, ordering: .relaxed)
+        guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
+        defer { log.end(ticket) }
         try log.commit(ticket)
     }
 
@@ -122,22 +142,26 @@ extension FileContents {
 
     /// Makes durable what the log does not hold. Everything else is durable already.
     func syncLogged(dataOnly: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
-        let isUnlogged = file.hasUnloggedChanges.exchange(false, ordering: .acquiringAndReleasing)
-        let isNew = file.newIn.load(ordering: .relaxed) != 0
-        if dataOnly && !isUnlogged && !isNew { return }
-        // No change is under way meanwhile, so that "synced" is true of all that the log says by then.
-        ranges.lock(0, RangeLock.endless, exclusive: false)
-        defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
-        do throws(VaultError) {
-            try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
-        } catch {
-            file.hasUnloggedChanges.store(true, ordering: .relaxed)
-            throw error
-        }
-        if isUnlogged || isNew {
+        // Whoever finds nothing left to do has waited for whoever does it.
+        try file.syncing.withLock { _ throws(VaultError) in
+            // No change is under way meanwhile, so that "synced" is true of all that the log says by then.
+            ranges.lock(0, RangeLock.endless, exclusive: false)
+            defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
+            let isUnlogged = file.hasUnloggedChanges.load(ordering: .acquiring)
+            let isNew = file.newIn.load(ordering: .relaxed) != 0
+            if dataOnly && !isUnlogged && !isNew { return }
+            try syncNow(dataOnly: dataOnly, log)
+            guard isUnlogged || isNew else { return }
+            file.hasUnloggedChanges.store(false, ordering: .releasing)
+            file.hasUnsyncedCuts.store(false, ordering: .relaxed)
             file.newIn.store(0, ordering: .relaxed)
             file.growsIn.store(0, ordering: .relaxed)
-            log.end(try log.append([synced], for: file, header: header.bytes))
+            // Where the log cannot take it, it says less than is true, and what comes next will fail or be logged.
+            do throws(VaultError) {
+                if let ticket = try log.append([synced], for: file, header: header.bytes) { log.end(ticket) }
+            } catch {
+                log.noteFailedSync()
+            }
         }
     }
 }

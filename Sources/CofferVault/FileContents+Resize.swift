@@ -60,6 +60,8 @@ extension FileContents {
                 scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: last,
                 cuttingTo: BlockGeometry.cipherSize(plainSize: newSize))
         } catch {
+            // The log may say by now that the file ends here.
+            try revoke(from: last)
             try store(scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last)
             try voidLog()
             throw error
@@ -233,7 +235,7 @@ extension FileContents {
     func release(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
         touch()
         guard first < limit else { return }
-        try announcing(.punch(first: first, limit: limit), isLogged: false) { () throws(VaultError) in
+        try announcing(.punch(first: first, limit: limit)) { () throws(VaultError) in
             try releaseNow(first, limit, scratch)
         }
     }

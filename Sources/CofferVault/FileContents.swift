@@ -34,7 +34,7 @@ public final class FileContents: @unchecked Sendable {
     let company: Company
     /// The intent log, and the file in its terms; both or neither.
     let log: IntentLog?
-    let logged: LoggedFile?
+    private(set) var logged: LoggedFile?
     /// Held for a whole call where others write too.
     let turn = RangeLock()
     /// The backing file as it was when it was last loaded, where others write too. Guarded by `turn`.
@@ -60,11 +60,10 @@ public final class FileContents: @unchecked Sendable {
     /// is taken for that of its whole blocks.
     public init(
         disk: Disk, ring: KeyRing, cipher: CipherSuite, descriptor: Int32, isWritable: Bool, emptying: Bool = false,
-        salvaging: Bool = false, company: Company = .alone, log: IntentLog? = nil, logged: LoggedFile? = nil,
-        newHeader: FileHeader? = nil, scratch: Scratch
+        salvaging: Bool = false, company: Company = .alone, log: IntentLog? = nil,
+        place: (@Sendable () -> [StoredName]?)? = nil, newHeader: FileHeader? = nil, scratch: Scratch
     ) throws(VaultError) {
-        self.log = logged == nil ? nil : log
-        self.logged = log == nil ? nil : logged
+        self.log = place == nil ? nil : log
         self.disk = disk
         self.company = company
         self.ring = ring
@@ -87,6 +86,7 @@ public final class FileContents: @unchecked Sendable {
             // A file whose header is damaged gets a new id: its contents are going anyway.
             if newHeader == nil, let old = try? FileHeader(parsing: raw) { header = old }
             fileID = header.fileID
+            introduce(status, place)
             try makeEmpty(scratch, as: newHeader)
             if isLocked { disk.releaseLock(descriptor) }
             return
@@ -98,7 +98,13 @@ public final class FileContents: @unchecked Sendable {
         }
         try take(raw, size: size, image: image, scratch)
         fileID = header.fileID
+        introduce(status, place)
         if isLocked { disk.releaseLock(descriptor) }
+    }
+
+    private func introduce(_ status: stat, _ place: (@Sendable () -> [StoredName]?)?) {
+        guard let log, let place else { return }
+        logged = log.file(status, id: fileID, place: place)
     }
 
     /// Believes a header, the file's first bytes and its size. Only under a lock on everything, or while nobody else has the object.
@@ -118,16 +124,17 @@ public final class FileContents: @unchecked Sendable {
         knowledge.withLock { $0.isEndVerified = true }
     }
 
-    /// A new, empty file behind `descriptor`, which is empty on disk; owned from here on, also where it throws.
-    ///
-    /// With a log, `logged` is one that the log has been told is new, with this header.
+    /// A new, empty file behind `descriptor`, which is empty on disk; owned from here on, also where it throws. With a log, `making` is its leave, and still held.
     public convenience init(
         creating descriptor: Int32, disk: Disk, ring: KeyRing, cipher: CipherSuite, company: Company = .alone,
-        log: IntentLog? = nil, logged: LoggedFile? = nil, header: FileHeader? = nil, scratch: Scratch
+        log: IntentLog? = nil, making: IntentLog.Making? = nil, place: (@Sendable () -> [StoredName]?)? = nil,
+        scratch: Scratch
     ) throws(VaultError) {
+        var header = FileHeader(cipher: cipher, epoch: ring.newest)
+        if let log, let making { header = log.newHeader(making, cipher: cipher) }
         try self.init(
             disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, emptying: true,
-            company: company, log: log, logged: logged, newHeader: header, scratch: scratch)
+            company: company, log: log, place: place, newHeader: header, scratch: scratch)
     }
 
     /// A file as recovery finds it: with a header that it knows, and nothing verified. `descriptor` is owned from here on; without one (-1) there are only the
@@ -140,7 +147,6 @@ public final class FileContents: @unchecked Sendable {
         newCipher = header.cipher
         company = .alone
         log = nil
-        logged = nil
         writable = Atomic(true)
         plainSize = Atomic(size)
         fileKey = .allocate(byteCount: SecretKey.byteCount, alignment: 16)
@@ -184,6 +190,9 @@ public final class FileContents: @unchecked Sendable {
         let oldCount = try system { () throws(Errno) in
             try disk.read(descriptor, into: oldImage, count: BlockGeometry.emptyFileCount, at: 0)
         }
+        // What the disk has, which may be no header at all.
+        let found = UnsafeRawBufferPointer(start: oldImage, count: min(oldCount, FileHeader.byteCount))
+        let oldBytes = Array(found) + [UInt8](repeating: 0, count: FileHeader.byteCount - found.count)
         let oldKey = scratch.spareBlock
         oldKey.copyMemory(from: fileKey, byteCount: SecretKey.byteCount)
         defer { wipe(oldKey, count: SecretKey.byteCount) }
@@ -195,22 +204,28 @@ public final class FileContents: @unchecked Sendable {
         seal(
             scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
             to: image + FileHeader.byteCount, scratch)
+        let replace = { () throws(VaultError) in
+            try system { () throws(Errno) in
+                try self.disk.write(self.descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
+                try self.disk.truncate(self.descriptor, to: BlockGeometry.emptyFileCount)
+            }
+        }
         do throws(VaultError) {
-            try announcing(
-                .empty(oldHeader: old.bytes, newHeader: header.bytes),
-                payload: UnsafeRawBufferPointer(start: image + FileHeader.byteCount, count: BlockGeometry.overhead),
-                isLogged: true
-            ) { () throws(VaultError) in
-                try system { () throws(Errno) in
-                    try disk.write(descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
-                    try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount)
-                }
+            if newHeader != nil {
+                // Of a file that is only being made there is nothing that could be lost.
+                logged?.hasUnloggedChanges.store(true, ordering: .relaxed)
+                try replace()
+            } else {
+                try announcing(
+                    .empty(oldHeader: oldBytes, newHeader: header.bytes),
+                    payload: UnsafeRawBufferPointer(
+                        start: image + FileHeader.byteCount, count: BlockGeometry.overhead),
+                    isPromiseEnding: true, replace)
             }
         } catch {
             header = old
             fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount)
             try system { () throws(Errno) in try disk.write(descriptor, oldImage, count: oldCount, at: 0) }
-            if let log, let logged { log.forget(logged) }
             try voidLog()
             throw error
         }

@@ -12,8 +12,9 @@ struct LogTests {
         .file(header: header, path: [StoredName("cAbc"), StoredName("coffer.long.x")]),
         .blocks(first: 0, isCut: false, predecessors: [.absent]),
         .blocks(first: 1 << 40, isCut: true, predecessors: [.stored(prefix), .absent, .stored(prefix)]),
-        .grow(from: 64), .empty(oldHeader: header, newHeader: header.reversed()), .punch(first: 3, limit: 9), .new,
-        .synced(size: 4160), .moved(path: [StoredName([0xFF, 0x01])]), .revoke(first: 12),
+        .grow(from: 64), .empty(oldHeader: header, newHeader: header.reversed()), .punch(first: 3, limit: 9),
+        .making(since: -4, path: [StoredName("cAbc")]),
+        .synced(size: 4160), .moved(from: [StoredName("c")], to: [StoredName([0xFF, 0x01])]), .revoke(first: 12),
     ]
 
     private let ring: KeyRing
@@ -22,8 +23,9 @@ struct LogTests {
 
     @Test func everyRecordReadsAsItWasWritten() throws {
         for (number, record) in Self.records.enumerated() {
-            let (file, read) = try LogRecord.parse(record.encoded(file: UInt32(number)))
-            #expect(file == UInt32(number))
+            let number = record.isOfNoFile ? 0 : UInt32(number)
+            let (file, read) = try LogRecord.parse(record.encoded(file: number))
+            #expect(file == number)
             #expect(read == record)
         }
     }
@@ -32,7 +34,8 @@ struct LogTests {
     @Test func editedRecordsAreRefusedOrMeanSomethingElse() throws {
         var random = SeededRandom(seed: 5)
         for record in Self.records {
-            let bytes = record.encoded(file: 1)
+            let number: UInt32 = record.isOfNoFile ? 0 : 1
+            let bytes = record.encoded(file: number)
             for count in 0..<bytes.count {
                 #expect(throws: FormatError.self) { try LogRecord.parse(Array(bytes[..<count])) }
             }
@@ -41,7 +44,7 @@ struct LogTests {
                 var edited = bytes
                 edited[Int(random.next() % UInt64(edited.count))] ^= UInt8(1 << (random.next() % 8))
                 if let (file, read) = try? LogRecord.parse(edited) {
-                    #expect(file != 1 || read != record)
+                    #expect(file != number || read != record)
                     #expect(read.encoded(file: file) == edited)
                 }
             }
@@ -56,7 +59,7 @@ struct LogTests {
 
     @Test(arguments: [".", "..", "a/b", "", String(repeating: "x", count: 256)])
     func pathsLeadNowhereElse(name: String) throws {
-        let bytes = LogRecord.moved(path: [StoredName(name)]).encoded(file: 0)
+        let bytes = LogRecord.making(since: 0, path: [StoredName(name)]).encoded(file: 0)
         #expect(throws: FormatError.self) { try LogRecord.parse(bytes) }
     }
 
@@ -64,15 +67,15 @@ struct LogTests {
 
     /// A segment with some records, and where each of them begins.
     private func segment(generation: [UInt8] = [UInt8](repeating: 1, count: 16)) -> (bytes: [UInt8], starts: [Int]) {
-        let place = LogSegment.place(fileSystem: 1, root: 2, segment: 3)
-        var bytes = LogSegment.encode(.init(order: 9, generation: generation, place: place), ring: ring)
+        let place = LogSegment.place(root: 2, segment: 3, made: (4, 5))
+        var bytes = LogSegment.encode(.init(order: 9, generation: generation, place: place, epoch: ring.newest), ring: ring)
         var starts: [Int] = []
         for (number, record) in Self.records.enumerated() {
             starts.append(bytes.count)
             let payload = number % 3 == 0 ? [] : [UInt8](repeating: UInt8(number), count: 4128 + 40)
             bytes += payload.withUnsafeBytes {
                 LogSegment.encode(
-                    record.encoded(file: 5), payload: $0, at: bytes.count, generation: generation, ring: ring)
+                    record.encoded(file: record.isOfNoFile ? 0 : 5), payload: $0, at: bytes.count, generation: generation, ring: ring)
             }
             bytes += payload
         }
@@ -89,7 +92,7 @@ struct LogTests {
         #expect(contents.header.order == 9)
         #expect(contents.records.map(\.record) == Self.records)
         #expect(contents.records.map(\.start) == starts)
-        #expect(contents.records.map(\.file) == [UInt32](repeating: 5, count: starts.count))
+        #expect(contents.records.map(\.file) == Self.records.map { $0.isOfNoFile ? 0 : 5 })
         #expect(contents.end == bytes.count)
         #expect(Array(bytes[contents.records[1].payload]) == [UInt8](repeating: 1, count: 4168))
         #expect(parse(bytes, ring: try KeyRing.random()) == nil)
@@ -130,6 +133,18 @@ struct LogTests {
             edited[record.payload.lowerBound + offset] ^= 1
             #expect(parse(edited)?.records.count == 1)
         }
+    }
+
+    @Test func anIDTellsItsGeneration() throws {
+        let header = try #require(parse(segment().bytes)?.header)
+        let other = try #require(parse(segment(generation: [UInt8](repeating: 2, count: 16)).bytes)?.header)
+        let id = LogSegment.newFileID(generation: header.generation, ring: ring)
+        #expect(id.count == FileHeader.fileIDCount)
+        #expect(LogSegment.isNew(id, header: header, ring: ring))
+        #expect(!LogSegment.isNew(id, header: other, ring: ring))
+        #expect(!LogSegment.isNew(id, header: header, ring: try KeyRing.random()))
+        #expect(!LogSegment.isNew(FileHeader(cipher: .aes256GCM, epoch: 0).fileID, header: header, ring: ring))
+        #expect(id != LogSegment.newFileID(generation: header.generation, ring: ring))
     }
 
     @Test func anEarlierGenerationIsNotTaken() throws {

@@ -35,7 +35,6 @@ struct PowerCutTests {
 private final class PowerCut {
     private final class Tracked {
         let name: String
-        let logged: LoggedFile
         var contents: FileContents?
         /// What the file has held since it was synced last, that first.
         var states: [[UInt8]] = [[]]
@@ -44,7 +43,6 @@ private final class PowerCut {
 
         init(_ name: String) {
             self.name = name
-            logged = LoggedFile { [StoredName(name)] }
         }
     }
 
@@ -94,15 +92,17 @@ private final class PowerCut {
     }
 
     private func create(_ name: String) throws {
+        let name = try NameCodec(ring: ring, limit: 255).encoding(of: Array(name.utf8), in: .root(vaultID: []))
+            .entry.description
         let file = Tracked(name)
         files.append(file)
         doing = "creating \(name)"
-        let header = FileHeader(cipher: cipher, epoch: ring.newest)
-        try log.announceNew(file.logged, header: header.bytes)
+        let making = try log.making(in: [IntentLog.Directory(known: 0) { [] }])
+        defer { log.end(making.ticket) }
         let descriptor = try disk.open(at: SimulatedDisk.root, StoredName(name).cString, flags: O_RDWR | O_CREAT)
         file.contents = try FileContents(
-            creating: descriptor, disk: disk, ring: ring, cipher: cipher, log: log, logged: file.logged,
-            header: header, scratch: scratch)
+            creating: descriptor, disk: disk, ring: ring, cipher: cipher, log: log, making: making,
+            place: { [StoredName(name)] }, scratch: scratch)
     }
 
     private func act(_ file: Tracked, _ step: Int) throws {
@@ -127,9 +127,10 @@ private final class PowerCut {
             doing = "step \(step), open \(file.name) again"
             try contents.settle(scratch)
             let descriptor = try disk.open(at: SimulatedDisk.root, StoredName(file.name).cString, flags: O_RDWR)
+            let name = file.name
             file.contents = try FileContents(
                 disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, log: log,
-                logged: file.logged, scratch: scratch)
+                place: { [StoredName(name)] }, scratch: scratch)
         default:
             let operation = FileOperation.random(size: file.model.size, limit: Self.sizeLimit, using: &random)
             doing = "step \(step), \(file.name): \(operation)"
@@ -177,7 +178,7 @@ private final class PowerCut {
         if random.oneIn(4) { oldLogs.append(disk.crashed(.nothing, &random)) }
         guard let old = oldLogs.randomElement(using: &random), random.oneIn(3) else { return }
         let mixed = disk.crashed(.nothing, &random)
-        for name in IntentLog.segmentNames { mixed.take(name.description, from: old) }
+        for name in LogDirectory.segmentNames { mixed.take(name.description, from: old) }
         _ = try recover(mixed)
         for file in files {
             let contents = try open(file, mixed)
@@ -232,7 +233,7 @@ private final class PowerCut {
     }
 
     private static func openSegments(_ disk: SimulatedDisk) throws -> [Int32] {
-        try IntentLog.segmentNames.map { try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR | O_CREAT) }
+        try LogDirectory.segmentNames.map { try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR | O_CREAT) }
     }
 
     private func check(_ file: Tracked, _ disk: SimulatedDisk) throws {

@@ -17,6 +17,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         /// Likewise.
         var sizes = [0]
         var number: UInt = 0
+        var born = time(nil)
 
         func page(_ index: Int) -> [UInt8] { pages[index] ?? [UInt8](repeating: 0, count: pageCount) }
 
@@ -38,6 +39,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     private var files: [String: File] = [:]
     private var open: [Int32: File] = [:]
+    /// Directories that are being read: what is still to come.
+    private var listings: [Int32: [String]] = [:]
     private var nextDescriptor: Int32 = 1000
     private var nextNumber: UInt = 0
     /// What stands for the directory.
@@ -87,6 +90,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
             }
             left.sizes = [left.size]
             left.number = file.number
+            left.born = file.born
             other.files[name] = left
         }
         return other
@@ -125,6 +129,11 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         at directory: Int32, _ name: UnsafePointer<CChar>, flags: Int32, mode: mode_t = 0
     ) throws(Errno) -> Int32 {
         let name = String(cString: name)
+        if name == "." {
+            nextDescriptor += 1
+            listings[nextDescriptor] = files.keys.sorted()
+            return nextDescriptor
+        }
         if files[name] == nil {
             guard flags & O_CREAT != 0 else { throw .noSuchFileOrDirectory }
             onChange?()
@@ -135,7 +144,35 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         return nextDescriptor
     }
 
-    override func close(_ descriptor: Int32) { open[descriptor] = nil }
+    override func close(_ descriptor: Int32) {
+        open[descriptor] = nil
+        listings[descriptor] = nil
+    }
+
+    override func birthTime(
+        at directory: Int32, _ name: UnsafePointer<CChar>
+    ) throws(Errno) -> (time: timespec, isExact: Bool) {
+        let name = String(cString: name)
+        guard let file = name.isEmpty ? open[directory] : files[name] else { throw .noSuchFileOrDirectory }
+        return (timespec(tv_sec: file.born, tv_nsec: Int(file.number)), true)
+    }
+
+    override func seekDirectory(_ descriptor: Int32, to position: Int) throws(Errno) {}
+
+    override func readDirectory(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int {
+        guard let names = listings[descriptor] else { throw .badFileDescriptor }
+        listings[descriptor] = []
+        var position = 0
+        for name in names {
+            let count = (19 + name.utf8.count + 8) / 8 * 8
+            let entry = UnsafeMutableRawBufferPointer(rebasing: buffer[position..<(position + count)])
+            entry.initializeMemory(as: UInt8.self, repeating: 0)
+            entry.storeBytes(of: UInt16(count), toByteOffset: 16, as: UInt16.self)
+            UnsafeMutableRawBufferPointer(rebasing: entry[19...]).copyBytes(from: name.utf8)
+            position += count
+        }
+        return position
+    }
 
     override func read(
         _ descriptor: Int32, into buffer: UnsafeMutableRawPointer, count: Int, at offset: Int

@@ -57,6 +57,9 @@ ssize_t coffer_listxattr(int fd, char *list, size_t size);
 int coffer_removexattr(int fd, const char *name);
 unsigned coffer_major(dev_t device);
 unsigned coffer_minor(dev_t device);
+// When what a name in a directory stands for was made, in seconds and nanoseconds since 1970; where the file system does not say, when it was changed last,
+// and 1. Without a name, what the descriptor stands for.
+int coffer_birth_time(int directory, const char *name, long long *seconds, long long *nanoseconds);
 int coffer_wifexited(int status);
 int coffer_wexitstatus(int status);
 

@@ -7,12 +7,14 @@
 ///     3 grow     from u64
 ///     4 empty    old header 32 │ new header 32                                                payload: the image of block 0
 ///     5 punch    first u64 │ limit u64
-///     6 new
+///     6 making   since i64 │ path
 ///     7 synced   size u64
-///     8 moved    path
+///     8 moved    from path │ to path
 ///     9 revoke   first u64
 ///
 ///     path: count u16 │ count × (length u16 │ stored name)                                    from the vault's root
+///
+/// Records 6 and 8 are of no file, and have the number 0.
 public enum LogRecord: Equatable, Sendable {
     /// What was in a block's place before.
     public enum Predecessor: Equatable, Sendable {
@@ -32,14 +34,25 @@ public enum LogRecord: Equatable, Sendable {
     case empty(oldHeader: [UInt8], newHeader: [UInt8])
     /// Blocks `first ..< limit` become holes.
     case punch(first: Int, limit: Int)
-    /// The file is new, and no program has synced it.
-    case new
+    /// Files may be made in this directory, and below it in directories that are made. No object that is new is older than `since`: seconds since 1970.
+    case making(since: Int64, path: [StoredName])
     /// All that earlier records say of the file is on the disk, and so is this ciphertext size.
     case synced(size: Int)
-    /// The file is elsewhere now.
-    case moved(path: [StoredName])
+    /// What is at the one path, and all below it, may be at the other soon, or there too.
+    case moved(from: [StoredName], to: [StoredName])
     /// What earlier records say of blocks from this one on is void.
     case revoke(first: Int)
+
+    /// A file's blocks are fewer.
+    private static let blockLimit = BlockGeometry.maximumPlainSize / BlockGeometry.plainCount
+
+    /// Whether the record speaks of places rather than of one file.
+    public var isOfNoFile: Bool {
+        switch self {
+        case .making, .moved: true
+        default: false
+        }
+    }
 
     private var kind: UInt8 {
         switch self {
@@ -48,7 +61,7 @@ public enum LogRecord: Equatable, Sendable {
         case .grow: 3
         case .empty: 4
         case .punch: 5
-        case .new: 6
+        case .making: 6
         case .synced: 7
         case .moved: 8
         case .revoke: 9
@@ -79,9 +92,13 @@ public enum LogRecord: Equatable, Sendable {
         case .punch(let first, let limit):
             writer.put(UInt64(first))
             writer.put(UInt64(limit))
-        case .new: break
+        case .making(let since, let path):
+            writer.put(since)
+            writer.put(path)
         case .synced(let size): writer.put(UInt64(size))
-        case .moved(let path): writer.put(path)
+        case .moved(let from, let to):
+            writer.put(from)
+            writer.put(to)
         case .revoke(let first): writer.put(UInt64(first))
         }
         return writer.bytes
@@ -100,7 +117,7 @@ public enum LogRecord: Equatable, Sendable {
             let first = try reader.index()
             let cut = try reader.number(1)
             let count = try reader.number(4)
-            guard cut <= 1, count >= 1, count <= bytes.count, first <= Int.max / 2 else { throw .malformed }
+            guard cut <= 1, count >= 1, count <= bytes.count, first <= Self.blockLimit else { throw .malformed }
             var predecessors: [Predecessor] = []
             for _ in 0..<count {
                 let state = try reader.number(1)
@@ -115,13 +132,13 @@ public enum LogRecord: Equatable, Sendable {
                 oldHeader: try reader.take(FileHeader.byteCount), newHeader: try reader.take(FileHeader.byteCount))
         case 5:
             record = .punch(first: try reader.index(), limit: try reader.index())
-        case 6: record = .new
+        case 6: record = .making(since: Int64(bitPattern: try reader.number(8)), path: try reader.path())
         case 7: record = .synced(size: try reader.index())
-        case 8: record = .moved(path: try reader.path())
+        case 8: record = .moved(from: try reader.path(), to: try reader.path())
         case 9: record = .revoke(first: try reader.index())
         default: throw .malformed
         }
-        guard reader.isAtEnd else { throw .malformed }
+        guard reader.isAtEnd, file == 0 || !record.isOfNoFile else { throw .malformed }
         return (file, record)
     }
 }

@@ -21,6 +21,7 @@ public enum LogSegment {
     public static let headerCount = 64
     /// Bytes of a MAC.
     static let macCount = 16
+    private static let markCount = 8
     private static let magic: [UInt8] = Array("COFL".utf8)
     private static let countsCount = 8
 
@@ -30,13 +31,16 @@ public enum LogSegment {
         public let order: UInt64
         /// 16 random bytes, drawn each time the segment is begun.
         public let generation: [UInt8]
-        /// Where that was: 16 bytes of ``LogSegment/place(fileSystem:root:segment:)``.
+        /// Where that was: 16 bytes of ``LogSegment/place(root:segment:made:)``.
         public let place: [UInt8]
+        /// Which of the ring's keys its MACs are under.
+        public let epoch: UInt8
 
         /// A header from its parts.
-        public init(order: UInt64, generation: [UInt8], place: [UInt8]) {
+        public init(order: UInt64, generation: [UInt8], place: [UInt8], epoch: UInt8) {
             precondition(generation.count == 16 && place.count == 16)
             self.order = order
+            self.epoch = epoch
             self.generation = generation
             self.place = place
         }
@@ -64,17 +68,37 @@ public enum LogSegment {
         public let payload: Range<Int>
     }
 
-    /// What stands for a place: BLAKE2b-128(-; "coffer.log.place" ‖ u64(the file system's id) ‖ u64(the root's inode number) ‖ u64(the segment's)).
-    public static func place(fileSystem: UInt64, root: UInt64, segment: UInt64) -> [UInt8] {
+    /// What stands for a place: BLAKE2b-128(-; "coffer.log.place" ‖ u64(the root's inode number) ‖ u64(the segment's) ‖ u64(seconds) ‖ u64(nanoseconds) when
+    /// the segment was made, 0 where the file system does not say). None of these changes with a reboot.
+    public static func place(root: UInt64, segment: UInt64, made: (seconds: UInt64, nanoseconds: UInt64)) -> [UInt8] {
         var hash = Hash(outputCount: 16)
         hash.update("coffer.log.place")
-        for number in [fileSystem, root, segment] { withUnsafeBytes(of: number.littleEndian) { hash.update($0) } }
+        for number in [root, segment, made.seconds, made.nanoseconds] {
+            withUnsafeBytes(of: number.littleEndian) { hash.update($0) }
+        }
         return hash.finish()
+    }
+
+    /// An id for a file that is made while a segment of this generation is active: 8 random bytes, and what only this generation makes of them. So a file that
+    /// was made since the segment was begun is known by its own header.
+    public static func newFileID(generation: [UInt8], ring: KeyRing) -> [UInt8] {
+        let random = Random.bytes(FileHeader.fileIDCount - markCount)
+        return random + mark(random, generation, ring.newestSubkey(.log))
+    }
+
+    /// Whether a file's id is one that was made for this generation.
+    public static func isNew(_ fileID: [UInt8], header: Header, ring: KeyRing) -> Bool {
+        guard let key = ring.subkey(.log, epoch: header.epoch) else { return false }
+        return constantTimeEqual(mark(Array(fileID.dropLast(markCount)), header.generation, key), fileID.suffix(markCount))
+    }
+
+    private static func mark(_ random: [UInt8], _ generation: [UInt8], _ key: SecretKey) -> [UInt8] {
+        Array(mac(key, Array("coffer.log.new".utf8) + generation + random)[..<markCount])
     }
 
     /// The bytes of a header.
     public static func encode(_ header: Header, ring: KeyRing) -> [UInt8] {
-        var bytes = magic + [1, ring.newest, 0, 0]
+        var bytes = magic + [1, header.epoch, 0, 0]
         withUnsafeBytes(of: header.order.littleEndian) { bytes += Array($0) }
         bytes += header.generation + header.place
         return bytes + mac(ring.newestSubkey(.log), bytes)
@@ -113,7 +137,8 @@ public enum LogSegment {
             constantTimeEqual(mac(key, head), Array(bytes[48..<headerCount]))
         else { return nil }
         let header = Header(
-            order: number(head[8..<16]), generation: Array(head[16..<32]), place: Array(head[32..<48]))
+            order: number(head[8..<16]), generation: Array(head[16..<32]), place: Array(head[32..<48]),
+            epoch: head[5])
         var records: [Record] = []
         var offset = headerCount
         while let next = parseRecord(bytes, at: &offset, header, key) { records.append(next) }

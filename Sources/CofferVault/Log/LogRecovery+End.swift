@@ -8,10 +8,10 @@ extension LogRecovery {
     mutating func settleEnd(
         _ plan: RecoveryPlan, _ file: FileContents, _ isChanged: inout Bool
     ) throws(VaultError) {
-        guard plan.isNew || plan.grownFrom != nil else { return }
+        guard !plan.isForeign, plan.isNew || plan.grownFrom != nil else { return }
         let size = try cipherSize(file.descriptor)
         if size < BlockGeometry.emptyFileCount {
-            guard plan.isNew else { return report.failed.append(plan.path) }
+            guard plan.isNew else { throw .damaged(Damage(.end)) }
             try putFile(file, emptyBlock(file))
             report.ends += 1
             isChanged = true
@@ -23,7 +23,7 @@ extension LogRecovery {
         let blockCount = max(
             1, (size - BlockGeometry.headerCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount)
         guard let last = try lastGood(from: first, blockCount, file) else {
-            guard plan.isNew else { return report.failed.append(plan.path) }
+            guard plan.isNew else { throw .damaged(Damage(.end)) }
             try putFile(file, emptyBlock(file))
             report.ends += 1
             isChanged = true
@@ -84,7 +84,7 @@ extension LogRecovery {
             info: BlockInfo(reconstructedWithGap: gap), nonce: scratch.nonces, to: scratch.probe, scratch)
         let image = Array(UnsafeRawBufferPointer(start: scratch.probe, count: stored))
         try announce(
-            .blocks(first: block, isCut: true, predecessors: [.stored(before)]), payload: image, plan)
+            .blocks(first: block, isCut: true, predecessors: [.stored(before)]), payload: image, plan, file)
         try system { () throws(Errno) in
             try disk.write(file.descriptor, bytes: image, at: BlockGeometry.offset(ofBlock: block))
             try disk.truncate(file.descriptor, to: BlockGeometry.offset(ofBlock: block) + stored)
@@ -92,12 +92,13 @@ extension LogRecovery {
     }
 
     /// Adds a record of recovery's own to the newest segment, durably.
-    private mutating func announce(_ record: LogRecord, payload: [UInt8], _ plan: RecoveryPlan) throws(VaultError) {
+    private mutating func announce(_ record: LogRecord, payload: [UInt8], _ plan: RecoveryPlan, _ file: FileContents
+    ) throws(VaultError) {
         guard var tail else { return }
         // Numbers of its own, never those of the session that ended.
         let number = UInt32(truncatingIfNeeded: tail.end) | 1 << 31
         var bytes: [UInt8] = []
-        for (next, payload) in [(LogRecord.file(header: plan.header, path: plan.path), []), (record, payload)] {
+        for (next, payload) in [(LogRecord.file(header: file.header.bytes, path: plan.paths[0]), []), (record, payload)] {
             let start = tail.end + bytes.count
             bytes += payload.withUnsafeBytes {
                 LogSegment.encode(

@@ -1,24 +1,43 @@
 import CofferFormat
 import Synchronization
 
-/// One file as the intent log knows it.
+/// One file as the intent log knows it. It outlives its being closed, for as long as a segment speaks of it.
 public final class LoggedFile: @unchecked Sendable {
+    /// What tells files apart while the vault is in use.
+    struct Key: Hashable {
+        let device: UInt64
+        let inode: UInt64
+    }
+
+    let key: Key
+    /// 16 bytes.
+    let id: [UInt8]
+
+    // Guarded by the log's lock.
+
     /// Where the file is now: stored names from the vault's root. Nil once it has no name, after which there is nothing to recover.
-    let place: @Sendable () -> [StoredName]?
-    /// The file's number in a segment, and which segment that is. Guarded by the log's lock.
+    var place: @Sendable () -> [StoredName]?
+    /// The file's number in a segment, and which segment that is.
     var number: (order: UInt64, file: UInt32)?
-    /// The segment that says it is new, so that nothing of it has been promised; 0 for none.
+    /// The segment that speaks of it last; 0 for none.
+    var lastOrder: UInt64 = 0
+    /// What the last segment says of it is void: all of it is on the disk.
+    var isVoid = true
+
+    /// The segment since whose beginning it is new, so that nothing of it has been promised; 0 for none.
     let newIn = Atomic<UInt64>(0)
     /// The segment that says it may grow; 0 for none.
     let growsIn = Atomic<UInt64>(0)
     /// It was changed in ways that are not in the log since it was synced last.
     let hasUnloggedChanges = Atomic<Bool>(false)
-
     /// Blocks were made holes or cut off, and that is not on the disk yet: with a power cut what was there may come back.
     let hasUnsyncedCuts = Atomic<Bool>(false)
+    /// Held while the file is being synced: nobody is told that it is who did not wait for that.
+    let syncing = Mutex<Void>(())
 
-    /// A file whose place `place` tells.
-    public init(place: @escaping @Sendable () -> [StoredName]?) {
+    init(key: Key, id: [UInt8], place: @escaping @Sendable () -> [StoredName]?) {
+        self.key = key
+        self.id = id
         self.place = place
     }
 }

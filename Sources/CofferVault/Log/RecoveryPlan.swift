@@ -13,8 +13,8 @@ struct RecoveryPlan {
         var older: Set<[UInt8]>
     }
 
-    /// Where the file was last.
-    var path: [StoredName]
+    /// Where the file may be: where it was seen last comes first.
+    private(set) var paths: [[StoredName]]
     /// The header that it should have.
     var header: [UInt8]
     /// Those that it may still have.
@@ -29,13 +29,31 @@ struct RecoveryPlan {
     var punched: [Range<Int>] = []
     /// The ciphertext size that blocks may have been added to; nil where none were, but through the log.
     var grownFrom: Int?
-    var isNew = false
+    /// Nothing of what it holds has been promised: it was made since the log began, or emptied.
+    var isNew: Bool
+    /// What records say of it from one on is not to be believed.
+    var isBroken = false
     /// The log was copied along with the vault or restored, so it may be older than the file: only what does not verify is mended.
-    var isForeign = false
+    let isForeign: Bool
 
-    init(header: [UInt8], path: [StoredName]) {
+    init(header: [UInt8], path: [StoredName], isNew: Bool, isForeign: Bool) {
         self.header = header
-        self.path = path
+        paths = [path]
+        self.isNew = isNew
+        self.isForeign = isForeign
+    }
+
+    /// The file was seen at, or is on its way to, another place.
+    mutating func add(_ path: [StoredName]) {
+        paths.removeAll { $0 == path }
+        paths.insert(path, at: 0)
+    }
+
+    /// Nothing that was said before counts any more.
+    private mutating func begin(header: [UInt8], isNew: Bool) {
+        let (paths, isForeign) = (paths, isForeign)
+        self = RecoveryPlan(header: header, path: [], isNew: isNew, isForeign: isForeign)
+        self.paths = paths
     }
 
     /// Whether there is anything to do.
@@ -47,30 +65,24 @@ struct RecoveryPlan {
     mutating func take(_ record: LogRecord, segment: Int, payload: Range<Int>, _ bytes: UnsafeRawBufferPointer) {
         switch record {
         case .file(let header, let path):
-            self.path = path
+            add(path)
             self.header = header
-        case .moved(let path): self.path = path
-        case .new: isNew = true
+        case .moved, .making: break
         case .grow(let from):
             grownFrom = min(grownFrom ?? from, from)
             cut = nil
-        case .synced:
-            let isForeign = isForeign
-            self = RecoveryPlan(header: header, path: path)
-            self.isForeign = isForeign
-        case .revoke(let first): drop { $0 >= first }
+        case .synced: begin(header: header, isNew: false)
+        case .revoke(let first):
+            drop { $0 >= first }
+            if let cut, cut >= first { self.cut = nil }
         case .punch(let first, let limit):
             guard first < limit else { return }
             drop { (first..<limit).contains($0) }
             punched.append(first..<limit)
         case .empty(let old, let new):
-            let (wasNew, wasForeign) = (isNew, isForeign)
-            var headers = oldHeaders
-            headers.append(old)
-            self = RecoveryPlan(header: new, path: path)
+            let headers = oldHeaders + [old]
+            begin(header: new, isNew: true)
             oldHeaders = headers
-            isNew = wasNew
-            isForeign = wasForeign
             emptyImage = (segment, payload)
             cut = 0
             blocks[0] = Block(segment: segment, image: payload, prefix: Self.prefix(payload, bytes), older: [])

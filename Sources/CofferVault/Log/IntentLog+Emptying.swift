@@ -1,0 +1,161 @@
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// Segments that end.
+extension IntentLog {
+    /// Seconds that a record stays in the log at most while there is a keeper, and between two attempts to empty a segment.
+    private static let patience: Int64 = 5
+
+    /// Makes everything that the log holds durable in the files, and empties it.
+    public func checkpoint() throws(VaultError) {
+        lock()
+        defer { unlock() }
+        let target = segments[active].order
+        while true {
+            if isEmptying {
+                wait()
+            } else if !segments[1 - active].isEmpty {
+                try emptyLocked(1 - active)
+            } else if segments[active].order <= target, segments[active].written > LogSegment.headerCount {
+                try switchLocked()
+            } else {
+                return
+            }
+        }
+    }
+
+    /// Empties segments as they fill up, and at the latest some seconds after their first record, until ``stop()``. To be called in a thread of its own, by one at
+    /// a time. `onTrouble` hears of a segment that cannot be emptied, once, and with nil when it can again.
+    public func keep(onTrouble: (VaultError?) -> Void) {
+        lock()
+        defer { unlock() }
+        hasKeeper = true
+        var failedAt: Int64?
+        while !isStopping {
+            let now = Int64(time(nil))
+            let isTired = failedAt.map { now >= $0 && now - $0 < Self.patience } ?? false
+            if isEmptying || isTired {
+                wait(milliseconds: 500)
+            } else if !segments[1 - active].isEmpty {
+                do throws(VaultError) {
+                    try emptyLocked(1 - active)
+                    if failedAt != nil { onTrouble(nil) }
+                    failedAt = nil
+                } catch {
+                    if failedAt == nil { onTrouble(error) }
+                    failedAt = now
+                }
+            } else if segments[active].written > LogSegment.headerCount, isOld(segments[active], now) {
+                do throws(VaultError) {
+                    try switchLocked()
+                } catch {
+                    if failedAt == nil { onTrouble(error) }
+                    failedAt = now
+                }
+            } else {
+                wait(milliseconds: 500)
+            }
+        }
+        hasKeeper = false
+    }
+
+    /// A clock that was set back makes it old too.
+    private func isOld(_ segment: Segment, _ now: Int64) -> Bool {
+        now < segment.begun || now - segment.begun >= Self.patience
+    }
+
+    /// Ends ``keep(onTrouble:)``.
+    public func stop() {
+        lock()
+        isStopping = true
+        signal()
+        unlock()
+    }
+
+    /// The other segment, which is empty, becomes active.
+    private func switchLocked() throws(VaultError) {
+        try begin(1 - active)
+        active = 1 - active
+        signal()
+    }
+
+    /// The active segment is full, or failed: returns when another is active.
+    func makeRoomLocked() throws(VaultError) {
+        let full = active
+        while !segments[1 - full].isEmpty {
+            if isEmptying { wait() } else { try emptyLocked(1 - full) }
+            if active != full { return }
+        }
+        try switchLocked()
+        if hasKeeper || isEmptying { return }
+        do throws(VaultError) {
+            try emptyLocked(full)
+        } catch {
+            // Whoever needs it next tries again, and hears of it.
+        }
+    }
+
+    /// Once nobody writes by it any more, everything is made durable, and the segment is overwritten.
+    private func emptyLocked(_ index: Int) throws(VaultError) {
+        isEmptying = true
+        defer {
+            isEmptying = false
+            signal()
+        }
+        while segments[index].users > 0 || segments[index].isSyncing { wait() }
+        if mustRewrite { try rewriteLocked() }
+        let descriptor = segments[index].descriptor
+        unlock()
+        let outcome: Result<Void, Errno> = Result { () throws(Errno) in
+            try disk.syncFileSystem(rootDescriptor)
+            try disk.write(descriptor, bytes: [UInt8](repeating: 0, count: LogSegment.headerCount))
+            try disk.sync(descriptor, dataOnly: true)
+        }
+        lock()
+        if case .failure(let error) = outcome {
+            // The next sync may succeed without having written what this one could not.
+            mustRewrite = true
+            throw .system(error)
+        }
+        segments[index].isEmpty = true
+        let order = segments[index].order
+        files = files.filter { $0.value.lastOrder > order }
+    }
+
+    /// Stores once more what the log says of files, because a sync has failed: while nobody writes, so that what is in the log is the last there is.
+    private func rewriteLocked() throws(VaultError) {
+        isClosed = true
+        defer {
+            isClosed = false
+            signal()
+        }
+        while segments.contains(where: { $0.users > 0 || $0.isSyncing }) { wait() }
+        mustRewrite = false
+        let descriptors = segments.filter { !$0.isEmpty }.map(\.descriptor)
+        unlock()
+        let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
+            let scratch: Scratch
+            do {
+                scratch = try Scratch()
+            } catch {
+                throw VaultError.cryptography
+            }
+            var recovery = LogRecovery(disk: disk, ring: ring, rootDescriptor: rootDescriptor, scratch: scratch)
+            try recovery.rewrite(descriptors)
+        }
+        lock()
+        if case .failure(let error) = outcome {
+            mustRewrite = true
+            throw error
+        }
+    }
+
+    /// A sync of a file failed: what the log says of it may be on no disk.
+    func noteFailedSync() {
+        lock()
+        mustRewrite = true
+        unlock()
+    }
+}

@@ -1,0 +1,160 @@
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// Appending, waiting, ending.
+extension IntentLog {
+    /// Appends what is about to be done to `file`, whose header is `header`; nil where the file has no name any more, so that nothing needs to be recovered.
+    /// The payload is the last record's. With `growingFrom`, blocks will be added beyond that ciphertext size without a record of theirs. From here until
+    /// `end` the segment stays.
+    func append(
+        _ records: [LogRecord], payload: UnsafeRawBufferPointer? = nil, growingFrom: Int? = nil,
+        for file: LoggedFile, header: [UInt8]
+    ) throws(VaultError) -> Ticket? {
+        lock()
+        defer { unlock() }
+        if file.number?.order == segments[active].order,
+            let ticket = try appendLocked(records, payload, growingFrom, file, header, path: nil)
+        {
+            return ticket
+        }
+        // A file that the segment does not know yet is introduced, and must not move meanwhile.
+        let place = file.place
+        unlock()
+        lockPlaces()
+        defer { unlockPlaces() }
+        let path = place()
+        lock()
+        guard let path else { return nil }
+        return try appendLocked(records, payload, growingFrom, file, header, path: path)
+    }
+
+    /// Nil where the active segment does not know the file by now, and there is no path.
+    private func appendLocked(
+        _ records: [LogRecord], _ payload: UnsafeRawBufferPointer?, _ growingFrom: Int?, _ file: LoggedFile,
+        _ header: [UInt8], path: [StoredName]?
+    ) throws(VaultError) -> Ticket? {
+        let ticket = try appendLocked(payload) { segment in
+            let isKnown = file.number?.order == segment.order
+            guard isKnown || path != nil else { return nil }
+            let number = isKnown ? file.number?.file ?? 0 : segment.files
+            var all: [(UInt32, LogRecord)] = []
+            if !isKnown { all.append((number, .file(header: header, path: path ?? []))) }
+            if let growingFrom, file.growsIn.load(ordering: .relaxed) != segment.order {
+                all.append((number, .grow(from: growingFrom)))
+            }
+            for record in records { all.append((number, record)) }
+            return all
+        }
+        guard let ticket else { return nil }
+        let order = segments[ticket.segment].order
+        if file.number?.order != order {
+            file.number = (order, segments[ticket.segment].files)
+            segments[ticket.segment].files += 1
+        }
+        file.lastOrder = order
+        file.isVoid = false
+        if case .synced = records.last { file.isVoid = true }
+        files[file.key] = file
+        return ticket
+    }
+
+    /// Appends the records that `make` has for the active segment, with the numbers of their files; nil where it has none. It is asked again where another
+    /// segment becomes active meanwhile.
+    func appendLocked(
+        _ payload: UnsafeRawBufferPointer?, _ make: (Segment) -> [(UInt32, LogRecord)]?
+    ) throws(VaultError) -> Ticket? {
+        while true {
+            while isClosed { wait() }
+            let segment = segments[active]
+            if segment.failure != nil {
+                try makeRoomLocked()
+                continue
+            }
+            guard let records = make(segment) else { return nil }
+            var bytes: [UInt8] = []
+            for (index, (file, record)) in records.enumerated() {
+                bytes += LogSegment.encode(
+                    record.encoded(file: file), payload: index == records.count - 1 ? payload : nil,
+                    at: segment.written + bytes.count, generation: segment.generation, ring: ring)
+            }
+            let total = bytes.count + (payload?.count ?? 0)
+            if !extend(by: total) {
+                guard segment.written > LogSegment.headerCount else { throw .system(.noSpace) }
+                try makeRoomLocked()
+                continue
+            }
+            try put(bytes, payload, at: segment.written)
+            if segment.written == LogSegment.headerCount { segments[active].begun = Int64(time(nil)) }
+            segments[active].written += total
+            segments[active].users += 1
+            return Ticket(segment: active, end: segments[active].written)
+        }
+    }
+
+    private func put(_ bytes: [UInt8], _ payload: UnsafeRawBufferPointer?, at offset: Int) throws(VaultError) {
+        let descriptor = segments[active].descriptor
+        try system { () throws(Errno) in
+            try disk.write(descriptor, bytes: bytes, at: offset)
+            if let payload, let data = payload.baseAddress {
+                try disk.write(descriptor, data, count: payload.count, at: offset + bytes.count)
+            }
+        }
+    }
+
+    /// Returns when a record is on the disk. Those who wait at the same time share one sync.
+    func commit(_ ticket: Ticket) throws(VaultError) {
+        lock()
+        defer { unlock() }
+        let index = ticket.segment
+        while segments[index].durable < ticket.end {
+            if let failure = segments[index].failure { throw .system(failure) }
+            if segments[index].isSyncing {
+                wait()
+                continue
+            }
+            segments[index].isSyncing = true
+            let target = segments[index].written
+            let descriptor = segments[index].descriptor
+            unlock()
+            let outcome: Result<Void, Errno> = Result { () throws(Errno) in
+                try disk.sync(descriptor, dataOnly: true)
+            }
+            lock()
+            segments[index].isSyncing = false
+            switch outcome {
+            case .success: segments[index].durable = max(segments[index].durable, target)
+            // The system may take for written what it could not write: no later sync says anything of this one's records.
+            case .failure(let error): segments[index].failure = error
+            }
+            signal()
+        }
+    }
+
+    /// What the record said is done, or given up.
+    public func end(_ ticket: Ticket) {
+        lock()
+        segments[ticket.segment].users -= 1
+        signal()
+        unlock()
+    }
+
+    /// Keeps the active segment from ending, if it is `order`: for changes that a record of it covers. Nil where it is another by now.
+    func hold(_ order: UInt64) -> Ticket? {
+        if order == 0 { return nil }
+        lock()
+        defer { unlock() }
+        while isClosed { wait() }
+        guard segments[active].order == order else { return nil }
+        segments[active].users += 1
+        return Ticket(segment: active, end: 0)
+    }
+
+    /// The number of the segment that a ticket is for.
+    func order(of ticket: Ticket) -> UInt64 {
+        lock()
+        defer { unlock() }
+        return segments[ticket.segment].order
+    }
+}

@@ -1,0 +1,199 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// `coffer.log` in a vault's root: there while the vault is mounted for writing, or was when the machine stopped.
+///
+///     coffer.log/CACHEDIR.TAG   tells copy tools that they may leave the directory out
+///     coffer.log/0, 1           the segments
+///     coffer.log/left.ORDER.N   a segment of which not everything could be done yet
+public final class LogDirectory: @unchecked Sendable {
+    /// What the two segments may hold each, in bytes, unless told otherwise.
+    public static let standardCapacity = 32 << 20
+    static let segmentNames = [StoredName("0"), StoredName("1")]
+    private static let tagName = StoredName("CACHEDIR.TAG")
+    private static let tag = """
+        Signature: 8a477f597d28d172789f06886806bc55
+        # This directory holds the intent log of a mounted Coffer vault. A copy of the vault need not have it.
+
+        """
+    private static let leftPrefix = Array("left.".utf8)
+
+    private let disk: Disk
+    private let rootDescriptor: Int32
+    private let descriptor: Int32
+    /// The log, ready to be written.
+    public let log: IntentLog
+    /// What recovery did; nil where there was nothing to recover.
+    public let report: LogRecovery.Report?
+
+    /// Opens a vault's log, making it where there is none, after doing what an earlier one says. Nobody else may have the vault open for writing. The vault's
+    /// root stays the caller's, and open for as long as this.
+    public init(
+        disk: Disk, ring: KeyRing, rootDescriptor: Int32, cipher: CipherSuite, capacity: Int = standardCapacity,
+        scratch: Scratch
+    ) throws(VaultError) {
+        self.disk = disk
+        self.rootDescriptor = rootDescriptor
+        let directory = try system { () throws(Errno) in try Self.openDirectory(disk, rootDescriptor) }
+        do throws(VaultError) {
+            let (report, order) = try Self.recover(disk, ring, rootDescriptor, directory, cipher, scratch)
+            self.report = report
+            let segments = try Self.openSegments(disk, directory, flags: O_CREAT).map(\.descriptor)
+            log = try IntentLog(
+                disk: disk, ring: ring, rootDescriptor: rootDescriptor, descriptors: segments, capacity: capacity,
+                order: order)
+            try system { () throws(Errno) in
+                try disk.sync(directory)
+                try Self.syncDirectory(disk, rootDescriptor)
+            }
+        } catch {
+            disk.close(directory)
+            throw error
+        }
+        descriptor = directory
+    }
+
+    deinit {
+        disk.close(descriptor)
+    }
+
+    /// Does what a log that was left says, and removes it; nil where there is none.
+    public static func recover(
+        disk: Disk, ring: KeyRing, rootDescriptor: Int32, cipher: CipherSuite, scratch: Scratch
+    ) throws(VaultError) -> LogRecovery.Report? {
+        guard isThere(disk: disk, rootDescriptor: rootDescriptor) else { return nil }
+        let directory = try system { () throws(Errno) in try openDirectory(disk, rootDescriptor) }
+        defer { disk.close(directory) }
+        let (report, _) = try recover(disk, ring, rootDescriptor, directory, cipher, scratch)
+        try remove(disk, rootDescriptor, directory)
+        return report
+    }
+
+    /// Whether a vault has a log: it is mounted for writing, or was not unmounted.
+    public static func isThere(disk: Disk, rootDescriptor: Int32) -> Bool {
+        do throws(Errno) {
+            return try disk.status(at: rootDescriptor, ReservedName.log.cString).st_mode & S_IFMT == S_IFDIR
+        } catch {
+            return false
+        }
+    }
+
+    /// Makes everything durable and removes the log: nobody writes any more.
+    public func close() throws(VaultError) {
+        try log.checkpoint()
+        try Self.remove(disk, rootDescriptor, descriptor)
+    }
+
+    private static func openDirectory(_ disk: Disk, _ root: Int32) throws(Errno) -> Int32 {
+        do throws(Errno) {
+            try disk.makeDirectory(at: root, ReservedName.log.cString, mode: 0o700)
+        } catch {
+            if error != .fileExists { throw error }
+        }
+        let directory = try disk.open(at: root, ReservedName.log.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        do throws(Errno) {
+            let file = try disk.open(at: directory, tagName.cString, flags: O_WRONLY | O_CREAT | O_NOFOLLOW, mode: 0o600)
+            defer { disk.close(file) }
+            try disk.write(file, bytes: Array(tag.utf8))
+        } catch {
+            disk.close(directory)
+            throw error
+        }
+        return directory
+    }
+
+    private static func syncDirectory(_ disk: Disk, _ directory: Int32) throws(Errno) {
+        let descriptor = try disk.open(at: directory, ".", flags: O_RDONLY | O_DIRECTORY)
+        defer { disk.close(descriptor) }
+        try disk.sync(descriptor)
+    }
+
+    private static func openSegments(
+        _ disk: Disk, _ directory: Int32, flags: Int32 = 0
+    ) throws(VaultError) -> [(name: StoredName, descriptor: Int32)] {
+        var result: [(StoredName, Int32)] = []
+        for name in segmentNames {
+            do throws(Errno) {
+                result.append(
+                    (
+                        name,
+                        try disk.open(
+                            at: directory, name.cString, flags: O_RDWR | O_NOFOLLOW | O_NONBLOCK | flags, mode: 0o600)
+                    ))
+            } catch {
+                if error == .noSuchFileOrDirectory { continue }
+                for (_, descriptor) in result { disk.close(descriptor) }
+                throw .system(error)
+            }
+        }
+        return result
+    }
+
+    private static func recover(
+        _ disk: Disk, _ ring: KeyRing, _ root: Int32, _ directory: Int32, _ cipher: CipherSuite, _ scratch: Scratch
+    ) throws(VaultError) -> (LogRecovery.Report?, UInt64) {
+        let segments = try openSegments(disk, directory)
+        defer { for (_, descriptor) in segments { disk.close(descriptor) } }
+        var left: [(name: StoredName, descriptor: Int32)] = []
+        defer { for (_, descriptor) in left { disk.close(descriptor) } }
+        for name in try leftNames(disk, directory) {
+            left.append(
+                (
+                    name,
+                    try system { () throws(Errno) in
+                        try disk.open(at: directory, name.cString, flags: O_RDWR | O_NOFOLLOW | O_NONBLOCK)
+                    }
+                ))
+        }
+        if segments.isEmpty && left.isEmpty { return (nil, 0) }
+        var recovery = LogRecovery(disk: disk, ring: ring, rootDescriptor: root, cipher: cipher, scratch: scratch)
+        let order = try recovery.recover(segments.map(\.descriptor), leftovers: left.map(\.descriptor))
+        try system { () throws(Errno) in
+            if recovery.report.isUnfinished {
+                // What could not be done is tried again, when the system may be in a better mood; by then it is a foreign log's.
+                for (number, segment) in segments.enumerated() {
+                    let name = StoredName(leftPrefix + Array("\(order).\(number)".utf8))
+                    try disk.rename(from: directory, segment.name.cString, to: directory, name.cString)
+                }
+                try disk.sync(directory)
+            } else {
+                for (name, _) in left { try disk.remove(at: directory, name.cString) }
+            }
+        }
+        return (recovery.hasFound ? recovery.report : nil, order)
+    }
+
+    private static func leftNames(_ disk: Disk, _ directory: Int32) throws(VaultError) -> [StoredName] {
+        var names: [StoredName] = []
+        let listing = try system { () throws(Errno) in
+            try disk.open(at: directory, ".", flags: O_RDONLY | O_DIRECTORY)
+        }
+        defer { disk.close(listing) }
+        try RawDirectory(disk: disk, descriptor: listing).forEach { name, _ in
+            if name.starts(with: leftPrefix) { names.append(StoredName(name)) }
+            return true
+        }
+        return names
+    }
+
+    private static func remove(_ disk: Disk, _ root: Int32, _ directory: Int32) throws(VaultError) {
+        try system { () throws(Errno) in
+            for name in segmentNames + [tagName] {
+                do throws(Errno) {
+                    try disk.remove(at: directory, name.cString)
+                } catch {
+                    if error != .noSuchFileOrDirectory { throw error }
+                }
+            }
+            do throws(Errno) {
+                try disk.remove(at: root, ReservedName.log.cString, directory: true)
+            } catch {
+                // What could not be done yet stays.
+                if error != .directoryNotEmpty && error != .fileExists { throw error }
+            }
+        }
+    }
+}
