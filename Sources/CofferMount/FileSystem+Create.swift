@@ -34,21 +34,11 @@ extension FileSystem {
         try changingNames { () throws(VaultError) in
             try checkOpenLimit()
             return try withDirectory(parent) { directory throws(VaultError) in
-                let (descriptor, stored) = try masked(caller) { () throws(VaultError) in
-                    try vault.makeFile(name, in: directory, mode: mode)
-                }
-                let contents: FileContents
-                let found: Found
-                do throws(VaultError) {
-                    contents = try vault.newContents(of: descriptor, scratch)
-                    try giveAway(descriptor, directory.descriptor, mode, caller)
-                    found = try self.found(stored, parent, directory, name)
-                } catch {
-                    // A file without its first bytes would be damage; on a full disk it goes again.
-                    undoMake(name, directory)
-                    throw error
+                let (contents, found) = try making(in: [parent]) { making throws(VaultError) in
+                    try create(name, directory, parent, mode, caller, making, scratch)
                 }
                 let inode = table.inode(found.nodeID)
+                contents.follow { self.place(of: inode) }
                 inode.opened.withLock { opened in
                     opened.contents = contents
                     opened.users += 1
@@ -58,6 +48,24 @@ extension FileSystem {
                 handles.add(1, ordering: .relaxed)
                 return (found, FileHandle(inode: inode, contents: contents, isWriter: true))
             }
+        }
+    }
+
+    private func create(
+        _ name: [UInt8], _ directory: VaultDirectory, _ parent: Inode, _ mode: mode_t, _ caller: Caller,
+        _ making: IntentLog.Making?, _ scratch: Scratch
+    ) throws(VaultError) -> (FileContents, Found) {
+        let (descriptor, stored) = try masked(caller) { () throws(VaultError) in
+            try vault.makeFile(name, in: directory, mode: mode)
+        }
+        do throws(VaultError) {
+            let contents = try vault.newContents(of: descriptor, making: making, scratch)
+            try giveAway(descriptor, directory.descriptor, mode, caller)
+            return (contents, try self.found(stored, parent, directory, name))
+        } catch {
+            // A file without its first bytes would be damage; on a full disk it goes again.
+            undoMake(name, directory)
+            throw error
         }
     }
 
@@ -79,9 +87,13 @@ extension FileSystem {
     func makeDirectory(
         _ parent: Inode, _ name: [UInt8], mode: mode_t, _ caller: Caller
     ) throws(VaultError) -> Found {
-        try make(parent, name, mode, caller) { directory throws(VaultError) in
+        let makingIn = parent.makingIn.load(ordering: .relaxed)
+        let found = try make(parent, name, mode, caller) { directory throws(VaultError) in
             try vault.makeDirectory(name, in: directory, mode: mode).name
         }
+        // What the intent log knows of a directory goes for those that are made in it.
+        table.inode(found.nodeID).makingIn.store(makingIn, ordering: .relaxed)
+        return found
     }
 
     /// Makes a symbolic link.
@@ -105,8 +117,11 @@ extension FileSystem {
                     guard let entry = try vault.lookUp(link.name, in: source), entry.status.st_ino == inode.number
                     else { return nil }
                     return try withDirectory(parent) { target throws(VaultError) in
-                        let stored = try vault.makeHardLink(from: source, entry, to: target, name)
-                        return try self.found(stored, parent, target, name)
+                        let newName = try vault.newName(name, in: target).name.entry
+                        return try linking(entry, link.parent, to: newName, parent) { () throws(VaultError) in
+                            let stored = try vault.makeHardLink(from: source, entry, to: target, name)
+                            return try self.found(stored, parent, target, name)
+                        }
                     }
                 }
                 if let found { return found }
@@ -122,13 +137,15 @@ extension FileSystem {
                 let entry = try vault.find(name, in: directory)
                 guard !entry.isDirectory else { throw .system(.isDirectory) }
                 let orphan = try orphanDescriptor(entry, directory)
-                do throws(VaultError) {
-                    try vault.removeFile(entry, in: directory)
-                } catch {
-                    if orphan >= 0 { disk.close(orphan) }
-                    throw error
+                try unlinking(entry, parent) { () throws(VaultError) in
+                    do throws(VaultError) {
+                        try vault.removeFile(entry, in: directory)
+                    } catch {
+                        if orphan >= 0 { disk.close(orphan) }
+                        throw error
+                    }
+                    noteRemoved(entry, parent, orphan)
                 }
-                noteRemoved(entry, parent, orphan)
             }
         }
     }

@@ -83,7 +83,9 @@ extension FileSystem {
             let descriptor = try openBacking(inode, flags: isWritable ? O_RDWR : O_RDONLY)
             let changed = keepsCache ? 0 : changeTime(descriptor)
             do throws(VaultError) {
-                return try vault.contents(of: descriptor, isWritable: isWritable, emptying: emptying, scratch)
+                return try vault.contents(
+                    of: descriptor, isWritable: isWritable, emptying: emptying, place: { self.place(of: inode) },
+                    scratch)
             } catch {
                 guard case .damaged = error, attempt < 150, time(nil) - changed < 3 else { throw error }
             }

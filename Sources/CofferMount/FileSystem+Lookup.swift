@@ -89,6 +89,8 @@ extension FileSystem {
                     status.st_blksize = BlockGeometry.plainCount
                     return status
                 }
+                // The log's directory is none of a program's.
+                if inode === table.root, vault.log != nil, status.st_nlink > 2 { status.st_nlink -= 1 }
                 return try vault.presented(status, at: descriptor, StoredName(""))
             }
         }

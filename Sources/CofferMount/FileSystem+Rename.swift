@@ -28,26 +28,42 @@ extension FileSystem {
         let replaced = try vault.lookUp(newName, in: target)
         var orphan: Int32 = -1
         if let replaced, mode == .replace { orphan = try orphanDescriptor(replaced, target) }
-        let outcome: Vault.RenameOutcome
-        do throws(VaultError) {
-            outcome = try vault.rename(name, in: source, to: newName, in: target, mode: mode)
-        } catch {
-            if orphan >= 0 { disk.close(orphan) }
-            forgetIdentities(parent, newParent, old, replaced)
-            throw error
+        let newStored: StoredName
+        if let replaced { newStored = replaced.name.entry } else { newStored = try vault.newName(newName, in: target).name.entry }
+        try moving(old, parent, replaced, to: newStored, newParent, isExchange: mode == .exchange) {
+            () throws(VaultError) in
+            let outcome: Vault.RenameOutcome
+            do throws(VaultError) {
+                outcome = try vault.rename(name, in: source, to: newName, in: target, mode: mode)
+            } catch {
+                if orphan >= 0 { disk.close(orphan) }
+                forgetIdentities(parent, newParent, old, replaced)
+                throw error
+            }
+            note(outcome, old, parent, name, replaced, newParent, newName, orphan, isExchange: mode == .exchange)
         }
+    }
+
+    /// Puts a rename into the table.
+    private func note(
+        _ outcome: Vault.RenameOutcome, _ old: VaultEntry, _ parent: Inode, _ name: [UInt8], _ replaced: VaultEntry?,
+        _ newParent: Inode, _ newName: [UInt8], _ orphan: Int32, isExchange: Bool
+    ) {
         if outcome.isNothing {
             if orphan >= 0 { disk.close(orphan) }
             return
         }
         if outcome.isSourceMarked { mark(parent) }
         if outcome.isTargetMarked { mark(newParent) }
-        if let replaced, mode != .exchange { noteRemoved(replaced, newParent, orphan) }
+        if let replaced, !isExchange {
+            if replaced.isFile, replaced.status.st_nlink == 1 { vault.log?.forget(replaced.status) }
+            noteRemoved(replaced, newParent, orphan)
+        }
         move(
             old, from: parent, old.name.entry,
             to: Link(parent: newParent, stored: outcome.newName.entry, name: newName),
             outcome.moved)
-        if mode == .exchange, let replaced {
+        if isExchange, let replaced {
             move(
                 replaced, from: newParent, outcome.newName.entry,
                 to: Link(parent: parent, stored: outcome.oldName.entry, name: name), outcome.exchanged)

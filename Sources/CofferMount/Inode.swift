@@ -54,6 +54,8 @@ final class Inode: @unchecked Sendable {
     let lacksRoom = Atomic<Int32>(0)
     /// When that was, in seconds.
     let lacksRoomSince = Atomic<Int>(0)
+    /// The intent log's segment that knows that entries are being made in this directory; 0 for none.
+    let makingIn = Atomic<UInt64>(0)
     /// Held while contents are opened, so that one inode never has two.
     let opened = Mutex(Opened())
 

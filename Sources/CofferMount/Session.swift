@@ -11,6 +11,7 @@ public final class Session: @unchecked Sendable {
     private let fileSystem: FileSystem
     private let options: MountOptions
     private let log: MountLog
+    private let intents: LogDirectory?
     private let session: OpaquePointer
     private let operations: UnsafeMutablePointer<fuse_lowlevel_ops>
     /// Told once, when the kernel has agreed on the connection.
@@ -20,8 +21,12 @@ public final class Session: @unchecked Sendable {
     // The session whose INIT is being answered: libfuse gives that callback nothing but the user data, and one process mounts once.
     private static let starting = Mutex<Session?>(nil)
 
-    /// Mounts. From here on the mount exists, and answers once `run` is called. libfuse says on standard error why the kernel refuses.
-    public init(vault: Vault, options: MountOptions, logger: Logger, descriptorLimit: Int) throws(MountError) {
+    /// Mounts. From here on the mount exists, and answers once `run` is called. libfuse says on standard error why the kernel refuses. `intents` is where the vault's
+    /// log is; it is removed at the end.
+    public init(
+        vault: Vault, intents: LogDirectory?, options: MountOptions, logger: Logger, descriptorLimit: Int
+    ) throws(MountError) {
+        self.intents = intents
         log = MountLog(logger)
         self.options = options
         do throws(VaultError) {
@@ -78,6 +83,18 @@ public final class Session: @unchecked Sendable {
         }
         let keeper = try ServiceThread { maintenance.run() }
         let seekerThread = try ServiceThread { [self] in fileSystem.seeker.run(fileSystem) }
+        let logKeeper = try intents.map { intents throws(MountError) in
+            try ServiceThread { [self] in
+                intents.log.keep { trouble in
+                    if let trouble {
+                        log.warning(
+                            "the intent log cannot be emptied (\(trouble)): what it holds stays in it, and this is tried again")
+                    } else {
+                        log.notice("the intent log could be emptied again")
+                    }
+                }
+            }
+        }
         let awaited = signals
         let signalThread = try ServiceThread { [self] in waitForSignals(awaited) }
         for thread in threads { thread.join() }
@@ -86,6 +103,8 @@ public final class Session: @unchecked Sendable {
         seekerThread.join()
         maintenance.stop()
         keeper.join()
+        intents?.log.stop()
+        logKeeper?.join()
         pthread_kill(signalThread.id, SIGUSR1)
         signalThread.join()
         finish()
@@ -97,6 +116,11 @@ public final class Session: @unchecked Sendable {
             fileSystem.settleAll(try Scratch())
         } catch {
             log.warning("no memory to finish; the next mount will")
+        }
+        do throws(VaultError) {
+            try intents?.close()
+        } catch {
+            log.warning("the intent log could not be emptied (\(error)): the next mount will recover from it")
         }
         fuse_session_unmount(session)
     }

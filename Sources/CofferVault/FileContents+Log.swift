@@ -52,6 +52,8 @@ extension FileContents {
             ticket = try log.append([], growingFrom: growingFrom, for: file, header: header.bytes)
         }
         defer { if let ticket { log.end(ticket) } }
+        // One that has no name any more, or none that is known, is written directly, and synced where a program asks for it.
+        if ticket == nil { noteUnlogged(file, cuts: cutSize != nil) }
         if let ticket {
             try log.commit(ticket)
             if growsUnlogged { file.growsIn.store(log.order(of: ticket), ordering: .relaxed) }

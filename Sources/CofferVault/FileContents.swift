@@ -102,6 +102,11 @@ public final class FileContents: @unchecked Sendable {
         if isLocked { disk.releaseLock(descriptor) }
     }
 
+    /// Tells the intent log where the file is from now on: stored names from the root, nil where it has none.
+    public func follow(_ place: @escaping @Sendable () -> [StoredName]?) {
+        if let log, let logged { log.follow(logged, place) }
+    }
+
     private func introduce(_ status: stat, _ place: (@Sendable () -> [StoredName]?)?) {
         guard let log, let place else { return }
         logged = log.file(status, id: fileID, place: place)

@@ -51,6 +51,8 @@ public final class Vault: Sendable {
     public let cipher: CipherSuite
     /// Who else may change the vault's files meanwhile.
     public let company: Company
+    /// What makes power cuts harmless; nil where nothing is written, or where others write too.
+    public let log: IntentLog?
     /// The root directory; its descriptor is closed with the vault.
     public let rootDescriptor: Int32
     /// The root's id.
@@ -64,8 +66,9 @@ public final class Vault: Sendable {
     /// A vault over `rootDescriptor`, which it owns from here on. `nameMax` is 64 to 255.
     public init(
         disk: Disk, rootDescriptor: Int32, ring: KeyRing, vaultID: [UInt8], cipher: CipherSuite, nameMax: Int,
-        company: Company = .alone
+        company: Company = .alone, log: IntentLog? = nil
     ) {
+        self.log = log
         self.company = company
         self.disk = disk
         self.rootDescriptor = rootDescriptor
@@ -184,18 +187,24 @@ public final class Vault: Sendable {
         }
     }
 
-    /// Opens the contents behind a descriptor, which the result owns from here on, also where this throws.
+    /// Opens the contents behind a descriptor, which the result owns from here on, also where this throws. `place` tells the intent log where the file is: stored
+    /// names from the root, nil where it has none.
     public func contents(
-        of descriptor: Int32, isWritable: Bool, emptying: Bool = false, _ scratch: Scratch
+        of descriptor: Int32, isWritable: Bool, emptying: Bool = false,
+        place: @escaping @Sendable () -> [StoredName]?, _ scratch: Scratch
     ) throws(VaultError) -> FileContents {
         try FileContents(
             disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: isWritable, emptying: emptying,
-            company: company, scratch: scratch)
+            company: company, log: log, place: place, scratch: scratch)
     }
 
-    /// A new, empty file behind a descriptor, which the result owns from here on, also where this throws.
-    public func newContents(of descriptor: Int32, _ scratch: Scratch) throws(VaultError) -> FileContents {
+    /// A new, empty file behind a descriptor, which the result owns from here on, also where this throws. Where there is an intent log, `making` is its leave, and
+    /// still held; ``FileContents/follow(_:)`` has to tell where the file is before anything is done with it.
+    public func newContents(
+        of descriptor: Int32, making: IntentLog.Making?, _ scratch: Scratch
+    ) throws(VaultError) -> FileContents {
         try FileContents(
-            creating: descriptor, disk: disk, ring: ring, cipher: cipher, company: company, scratch: scratch)
+            creating: descriptor, disk: disk, ring: ring, cipher: cipher, company: company, log: log, making: making,
+            place: { nil }, scratch: scratch)
     }
 }

@@ -118,13 +118,29 @@ struct Mount: ParsableCommand {
         } catch {
             throw CommandError(error, "open it", vault: vault)
         }
+        let logger = Logger(label: "coffer")
+        let opening = IntentLogOpening(
+            disk: directory.disk, root: root, opened: opened, vault: vault, logger: logger)
+        var intents: LogDirectory?
+        switch options.company {
+        case .alone: intents = opening.forWriting()
+        case .together: try beforeSharing(directory, opening)
+        case .watching: opening.forReading()
+        }
         let content = Vault(
             disk: directory.disk, rootDescriptor: root, ring: opened.ring, vaultID: opened.config.vaultID,
-            cipher: opened.config.cipher, nameMax: opened.config.nameMax, company: options.company)
+            cipher: opened.config.cipher, nameMax: opened.config.nameMax, company: options.company, log: intents?.log)
         umask(0)
         do throws(MountError) {
-            let session = try Session(
-                vault: content, options: options, logger: Logger(label: "coffer"), descriptorLimit: descriptorLimit)
+            let session: Session
+            do throws(MountError) {
+                session = try Session(
+                    vault: content, intents: intents, options: options, logger: logger,
+                    descriptorLimit: descriptorLimit)
+            } catch {
+                withExtendedLifetime(content) { Self.giveUp(intents, logger) }
+                throw error
+            }
             // Here, not when ready: the serving threads have a working directory of their own each.
             if background != nil { _ = chdir("/") }
             try session.run { background?.ready() }
@@ -139,6 +155,26 @@ struct Mount: ParsableCommand {
             }
         }
         withExtendedLifetime(directory) {}
+    }
+
+    /// What was left by a driver that was alone is recovered by the first of those who share.
+    private func beforeSharing(_ directory: VaultDirectory, _ opening: IntentLogOpening) throws(CommandError) {
+        do throws(Errno) {
+            guard LogDirectory.isThere(disk: directory.disk, rootDescriptor: directory.descriptor) else { return }
+            if try directory.disk.tryLock(directory.descriptor, exclusive: true) { opening.beforeSharing() }
+            // The exclusive lock, or none after a failed attempt, becomes a shared one again.
+            if try directory.disk.waitForLock(directory.descriptor, exclusive: false) { return }
+        } catch {
+            throw CommandError(error, "lock it", vault: vault)
+        }
+    }
+
+    private static func giveUp(_ intents: LogDirectory?, _ logger: Logger) {
+        do throws(VaultError) {
+            try intents?.close()
+        } catch {
+            logger.warning("the intent log could not be removed (\(error)): the next mount will recover from it")
+        }
     }
 
     /// One writer, or any number of readers. On a read-only file system the mount is read-only.

@@ -257,7 +257,12 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         return status(try file(descriptor))
     }
 
-    override func fileSystemStatus(_ descriptor: Int32) throws(Errno) -> statvfs { statvfs() }
+    override func fileSystemStatus(_ descriptor: Int32) throws(Errno) -> statvfs {
+        var status = statvfs()
+        status.f_frsize = 4096
+        status.f_bavail = 1 << 30
+        return status
+    }
 
     override func status(at directory: Int32, _ name: UnsafePointer<CChar>) throws(Errno) -> stat {
         guard let file = files[String(cString: name)] else { throw .noSuchFileOrDirectory }

@@ -14,7 +14,7 @@ import Testing
     private func makeDisk() throws {
         try vault.shell(
             """
-            truncate -s 12M image; mkfs.ext4 -q -m 0 image; mkdir disk; mount -o loop image disk
+            truncate -s 16M image; mkfs.ext4 -q -m 0 image; mkdir disk; mount -o loop image disk
             mv vault disk/; ln -s disk/vault vault
             """)
     }

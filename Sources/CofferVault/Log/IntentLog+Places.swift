@@ -135,16 +135,23 @@ extension IntentLog {
         return try body()
     }
 
-    /// Says, durably, that what is at the one path will be, or also be, at the other. Only within ``changingPlaces(_:)``, before it happens.
-    public func announceMove(from: [StoredName], to: [StoredName]) throws(VaultError) {
+    /// Says that what is at the one path will be, or also be, at the other. Only within ``changingPlaces(_:)``, before it happens. What comes after in the log knows
+    /// that the object may still be where it was; with `isDurable`, which matters where the log speaks of it already, so does recovery from now on.
+    public func announceMove(from: [StoredName], to: [StoredName], isDurable: Bool) throws(VaultError) {
         lock()
-        let isSilent = segments.allSatisfy { $0.isEmpty || $0.written == LogSegment.headerCount }
         defer { unlock() }
-        if isSilent { return }
+        let isSilent = segments.allSatisfy { $0.isEmpty || $0.written == LogSegment.headerCount }
         guard let ticket = try appendLocked(nil, { _ in [(0, .moved(from: from, to: to))] }) else { return }
         unlock()
         defer { lock() }
         defer { end(ticket) }
-        try commit(ticket)
+        if isDurable && !isSilent { try commit(ticket) }
+    }
+
+    /// Where a file is from now on.
+    func follow(_ file: LoggedFile, _ place: @escaping @Sendable () -> [StoredName]?) {
+        lock()
+        file.place = place
+        unlock()
     }
 }

@@ -41,8 +41,8 @@ public final class IntentLog: @unchecked Sendable {
     }
 
     /// What a segment has room for at least, so that every request fits into an empty one whatever the disk has left.
-    static let leastCapacity = 2 << 20
-    /// By how much segments grow.
+    static let leastCapacity = 5 << 18
+    /// By how much segments grow, where the disk has many times as much left.
     static let step = 1 << 20
 
     let disk: Disk
@@ -168,6 +168,9 @@ public final class IntentLog: @unchecked Sendable {
         guard needed <= capacity else { return false }
         let target = min(capacity, (needed + Self.step - 1) / Self.step * Self.step)
         do throws(Errno) {
+            // The last room is not for the log: without more it only changes segments more often.
+            let status = try disk.fileSystemStatus(rootDescriptor)
+            guard status.f_bavail * status.f_frsize >= Self.step * 32 else { return false }
             try fill(segment.descriptor, from: segment.allocated, to: target)
             segments[active].allocated = target
             return true

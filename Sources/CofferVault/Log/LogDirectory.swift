@@ -89,7 +89,9 @@ public final class LogDirectory: @unchecked Sendable {
 
     private static func openDirectory(_ disk: Disk, _ root: Int32) throws(Errno) -> Int32 {
         do throws(Errno) {
-            try disk.makeDirectory(at: root, ReservedName.log.cString, mode: 0o700)
+            try keepingTimes(disk, root) { () throws(Errno) in
+                try disk.makeDirectory(at: root, ReservedName.log.cString, mode: 0o700)
+            }
         } catch {
             if error != .fileExists { throw error }
         }
@@ -103,6 +105,13 @@ public final class LogDirectory: @unchecked Sendable {
             throw error
         }
         return directory
+    }
+
+    /// Runs what changes a directory that programs see, and not for them.
+    private static func keepingTimes(_ disk: Disk, _ directory: Int32, _ body: () throws(Errno) -> Void) throws(Errno) {
+        let before = try disk.status(directory)
+        try body()
+        try disk.setTimes(directory, access: before.st_atim, modification: before.st_mtim)
     }
 
     private static func syncDirectory(_ disk: Disk, _ directory: Int32) throws(Errno) {
@@ -189,7 +198,9 @@ public final class LogDirectory: @unchecked Sendable {
                 }
             }
             do throws(Errno) {
-                try disk.remove(at: root, ReservedName.log.cString, directory: true)
+                try keepingTimes(disk, root) { () throws(Errno) in
+                    try disk.remove(at: root, ReservedName.log.cString, directory: true)
+                }
             } catch {
                 // What could not be done yet stays.
                 if error != .directoryNotEmpty && error != .fileExists { throw error }

@@ -21,12 +21,13 @@ extension LogRecovery {
         var isChanged = false
         try settleHeader(plan, file, &isChanged)
         try settleCut(plan, file, &isChanged)
-        try settleBlocks(plan, file, &isChanged)
+        var isRewritten = false
+        try settleBlocks(plan, file, &isChanged, &isRewritten)
         file.setSize(try plainSize(descriptor))
         try settlePunched(plan, file, &isChanged)
         try settleEnd(plan, file, &isChanged)
-        if isChanged {
-            report.files += 1
+        if isChanged { report.files += 1 }
+        if isChanged || isRewritten {
             try system { () throws(Errno) in try disk.sync(descriptor) }
         }
     }
@@ -190,7 +191,7 @@ extension LogRecovery {
     }
 
     private mutating func settleBlocks(
-        _ plan: RecoveryPlan, _ file: FileContents, _ isChanged: inout Bool
+        _ plan: RecoveryPlan, _ file: FileContents, _ isChanged: inout Bool, _ isRewritten: inout Bool
     ) throws(VaultError) {
         for (index, block) in plan.blocks.sorted(by: { $0.key < $1.key }) {
             let found = try prefix(index, file) ?? []
@@ -210,7 +211,12 @@ extension LogRecovery {
             try system { () throws(Errno) in
                 try disk.write(file.descriptor, bytes: Array(image), at: BlockGeometry.offset(ofBlock: index))
             }
-            if found != block.prefix || state == .damaged { report.blocks += 1 }
+            if found == block.prefix, state != .damaged {
+                // As good as it was; but it must be on the disk.
+                isRewritten = true
+                continue
+            }
+            report.blocks += 1
             isChanged = true
         }
     }

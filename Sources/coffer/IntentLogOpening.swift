@@ -1,0 +1,99 @@
+import CofferCrypto
+import CofferDisk
+import CofferKeys
+import CofferVault
+import Glibc
+import Logging
+import SystemPackage
+
+/// Opening the intent log of a vault that is about to be mounted, and saying what it has brought back.
+struct IntentLogOpening {
+    /// How many files that could not be recovered are named.
+    private static let failureLimit = 10
+
+    let disk: Disk
+    let root: Int32
+    let opened: UnlockedVault
+    /// The vault as the person wrote it.
+    let vault: String
+    let logger: Logger
+
+    /// The log of a vault that this process alone writes to. Nil where there can be none, which a person is told: without one a power cut may tear what is
+    /// being written.
+    func forWriting() -> LogDirectory? {
+        do throws(VaultError) {
+            let log = try LogDirectory(
+                disk: disk, ring: opened.ring, rootDescriptor: root, cipher: opened.config.cipher,
+                scratch: try scratch())
+            if let report = log.report { tell(report) }
+            return log
+        } catch {
+            warn("\(quoted(vault)) is mounted without an intent log (\(text(error))): a power cut may damage what is being written")
+            return nil
+        }
+    }
+
+    /// Recovers a vault that others may write to from now on too, if nobody has it mounted yet.
+    func beforeSharing() {
+        do throws(VaultError) {
+            let report = try LogDirectory.recover(
+                disk: disk, ring: opened.ring, rootDescriptor: root, cipher: opened.config.cipher,
+                scratch: try scratch())
+            if let report { tell(report) }
+        } catch {
+            warn("\(quoted(vault)) was not unmounted, and cannot be recovered now: \(text(error))")
+        }
+    }
+
+    /// Says that a vault which is only read would have to be recovered first.
+    func forReading() {
+        guard LogDirectory.isThere(disk: disk, rootDescriptor: root) else { return }
+        warn(
+            "\(quoted(vault)) was not unmounted, or is a copy of a mounted vault; what was being written then may be unreadable until it is mounted for writing once")
+    }
+
+    private func scratch() throws(VaultError) -> Scratch {
+        do throws(CryptoError) {
+            return try Scratch()
+        } catch {
+            throw .cryptography
+        }
+    }
+
+    private func text(_ error: VaultError) -> String {
+        if case .system(let code) = error { return String(cString: strerror(code.rawValue)) }
+        return "\(error)"
+    }
+
+    private func tell(_ report: LogRecovery.Report) {
+        let text = Self.line(report)
+        Report.note("\(quoted(vault)): \(text)")
+        logger.notice("\(text)")
+        for failure in report.failed.prefix(Self.failureLimit) {
+            let path = failure.path.map(\.description).joined(separator: "/")
+            warn("not recovered: what is stored as \(quoted(path)) (\(self.text(failure.error)))")
+        }
+        let rest = report.failed.count - Self.failureLimit
+        if rest > 0 { warn("not recovered: \(rest) more") }
+    }
+
+    private func warn(_ text: String) {
+        Report.warning(text)
+        logger.warning("\(text)")
+    }
+
+    /// What recovery did, in one line.
+    static func line(_ report: LogRecovery.Report) -> String {
+        func count(_ number: Int, _ one: String, _ many: String) -> String { "\(number) \(number == 1 ? one : many)" }
+        if report.files == 0 && report.failed.isEmpty {
+            return "it was not unmounted the last time; nothing had to be recovered"
+        }
+        var parts: [String] = []
+        if report.blocks > 0 { parts.append(count(report.blocks, "block stored again", "blocks stored again")) }
+        if report.ends > 0 { parts.append(count(report.ends, "end set anew", "ends set anew")) }
+        let files = count(report.files, "file", "files")
+        let details = parts.isEmpty ? "" : " (\(parts.joined(separator: ", ")))"
+        let failed = report.failed.isEmpty ? "" : ", \(report.failed.count) not"
+        return "it was not unmounted the last time; recovered \(files)\(details)\(failed)"
+    }
+}
