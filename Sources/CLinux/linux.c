@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -58,6 +59,11 @@ int coffer_birth_time(int directory, const char *name, long long *seconds, long 
     *seconds = time.tv_sec;
     *nanoseconds = time.tv_nsec;
     return known ? 0 : 1;
+}
+
+long coffer_file_system_type(int fd) {
+    struct statfs status;
+    return fstatfs(fd, &status) == 0 ? (long)status.f_type : -1;
 }
 
 int coffer_umount2(const char *path, int flags) { return umount2(path, flags); }

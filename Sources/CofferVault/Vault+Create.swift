@@ -143,6 +143,8 @@ extension Vault {
             for companion in name.companions {
                 if try makeCompanion(companion, in: directory) { made.append(companion) }
             }
+            // An entry on the disk without them would be a name that nobody can read.
+            if !made.isEmpty, !keepsEntryOrder { try syncDirectory(directory.descriptor) }
             return try body()
         } catch {
             if error != .fileExists {

@@ -58,6 +58,8 @@ public final class Vault: Sendable {
     /// The root's id.
     public let rootID: DirectoryID
 
+    /// Whether entries come to the disk in the order in which they were made.
+    let keepsEntryOrder: Bool
     let names: NameCodec
     let records: DirectoryRecords
     let links: LinkCodec
@@ -75,6 +77,7 @@ public final class Vault: Sendable {
         self.ring = ring
         self.cipher = cipher
         rootID = DirectoryID.root(vaultID: vaultID)
+        keepsEntryOrder = disk.keepsEntryOrder(rootDescriptor)
         names = NameCodec(ring: ring, limit: nameMax)
         records = DirectoryRecords(ring: ring)
         links = LinkCodec(ring: ring)

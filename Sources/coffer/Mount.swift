@@ -29,6 +29,7 @@ struct Mount: ParsableCommand {
               multi_writer (or shared: as --shared; mount(8) and fstab(5) understand the short one in a way of their own)
               allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
               noexec, noatime, nodiratime, sync, dirsync
+              no_log (as --no-log)
               remount (with ro, rw, noexec and so on, as root)
 
             In /etc/fstab, with the program linked as /sbin/mount.fuse.coffer:
@@ -55,6 +56,9 @@ struct Mount: ParsableCommand {
     @Flag(help: "Let others write to the vault meanwhile: copy tools, other shared mounts.")
     var shared = false
 
+    @Flag(help: "Do without the intent log: a power cut may then damage what is being written.")
+    var noLog = false
+
     @Flag(help: "Let other users in, as far as modes and ACLs do.")
     var allowOther = false
 
@@ -73,6 +77,7 @@ struct Mount: ParsableCommand {
         var flags = try MountFlags(options.joined(separator: ","))
         flags.isReadOnly = flags.isReadOnly || readOnly
         flags.isShared = flags.isShared || shared
+        flags.hasNoLog = flags.hasNoLog || noLog
         flags.allowsOthers = flags.allowsOthers || allowOther
         if flags.isRemount {
             return try Remount.apply(options.joined(separator: ","), vault: vault, mountpoint: mountpoint)
@@ -101,12 +106,12 @@ struct Mount: ParsableCommand {
         mountOptions.leavesDirectoryAccessTimes = flags.leavesDirectoryAccessTimes
         mountOptions.kernelOptions = flags.kernelOptions
         mountOptions.idleSeconds = idleSeconds
-        try serve(opened, directory, mountOptions, log, background)
+        try serve(opened, directory, mountOptions, log, background, logIsWanted: !flags.hasNoLog)
     }
 
     private func serve(
         _ opened: UnlockedVault, _ directory: VaultDirectory, _ options: MountOptions, _ log: LogTarget,
-        _ background: Background?
+        _ background: Background?, logIsWanted: Bool
     ) throws(CommandError) {
         _ = coffer_forbid_core_dumps()
         let descriptorLimit = Int(coffer_raise_nofile_limit())
@@ -123,7 +128,7 @@ struct Mount: ParsableCommand {
             disk: directory.disk, root: root, opened: opened, vault: vault, logger: logger)
         var intents: LogDirectory?
         switch options.company {
-        case .alone: intents = opening.forWriting()
+        case .alone: if logIsWanted { intents = opening.forWriting() } else { opening.beforeSharing() }
         case .together: try beforeSharing(directory, opening)
         case .watching: opening.forReading()
         }

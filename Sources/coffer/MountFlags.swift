@@ -5,6 +5,7 @@ struct MountFlags {
     var isReadOnly = false
     var isShared = false
     var isRemount = false
+    var hasNoLog = false
     // mount(8) does not keep the order of its own options and others, so what forbids wins.
     private var forbidsDevices = false
     private var forbidsSetUserID = false
@@ -41,6 +42,7 @@ struct MountFlags {
             // mount(8) takes "shared" for how mounts propagate, and keeps it to itself.
             case ("shared", nil), ("multi_writer", nil): isShared = true
             case ("remount", nil): isRemount = true
+            case ("no_log", nil): hasNoLog = true
             case ("nodiratime", nil): leavesDirectoryAccessTimes = true
             case ("allow_other", nil): allowsOthers = true
             case ("dev", nil), ("allow_dev", nil): allowsDevices = true

@@ -60,6 +60,8 @@ unsigned coffer_minor(dev_t device);
 // When what a name in a directory stands for was made, in seconds and nanoseconds since 1970; where the file system does not say, when it was changed last,
 // and 1. Without a name, what the descriptor stands for.
 int coffer_birth_time(int directory, const char *name, long long *seconds, long long *nanoseconds);
+// The magic number of the file system that a descriptor is on; -1 where it cannot be told.
+long coffer_file_system_type(int fd);
 int coffer_wifexited(int status);
 int coffer_wexitstatus(int status);
 
