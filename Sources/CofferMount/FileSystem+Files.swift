@@ -105,7 +105,10 @@ extension FileSystem {
     /// One user less; the last one takes back what permissions are left over.
     func closeContents(_ inode: Inode, _ scratch: Scratch) {
         let contents = openContents(of: inode)
-        if let contents { settle(inode, contents, scratch) }
+        if let contents {
+            settle(inode, contents, scratch)
+            drain(inode, contents)
+        }
         inode.opened.withLock { opened in
             opened.users -= 1
             if opened.users == 0 {
@@ -128,6 +131,15 @@ extension FileSystem {
     func settle(_ inode: Inode, _ contents: FileContents, _ scratch: Scratch) {
         do throws(VaultError) {
             try contents.settle(scratch)
+        } catch {
+            _ = report(error, inode)
+        }
+    }
+
+    /// What the intent log has for a file goes into it; where that fails, the log keeps it.
+    private func drain(_ inode: Inode, _ contents: FileContents) {
+        do throws(VaultError) {
+            try contents.drain()
         } catch {
             _ = report(error, inode)
         }

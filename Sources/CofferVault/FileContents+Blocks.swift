@@ -86,7 +86,7 @@ extension FileContents {
         let count = BlockGeometry.plainCount(ofBlock: block, plainSize: plainSize ?? size)
         let stored = count + BlockGeometry.overhead
         let got = try system { () throws(Errno) in
-            try disk.read(descriptor, into: image, count: stored, at: BlockGeometry.offset(ofBlock: block))
+            try readStored(image, count: stored, at: BlockGeometry.offset(ofBlock: block))
         }
         guard got == stored else { throw .damaged(Damage(.short, block: block)) }
         if Self.isZero(image, count: count) { return .zero }

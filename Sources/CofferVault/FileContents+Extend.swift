@@ -143,6 +143,7 @@ extension FileContents {
                 to: scratch.probe, scratch)
             try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
         }
+        let drained: Result<Void, VaultError> = Result { () throws(VaultError) in try drain() }
         let revoked: Result<Void, VaultError> = Result { () throws(VaultError) in
             try revoke(from: max(1, BlockGeometry.blockCount(plainSize: oldSize)))
         }
@@ -150,6 +151,7 @@ extension FileContents {
         try system { () throws(Errno) in
             try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
         }
+        try drained.get()
         try revoked.get()
     }
 

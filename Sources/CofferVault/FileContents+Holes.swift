@@ -22,6 +22,7 @@ extension FileContents {
 
     /// The first block after `block` that is not all zeros; nil if there is none. It is not verified.
     func nextStored(after block: Int, _ scratch: Scratch) throws(VaultError) -> Int? {
+        try drain()
         let blockCount = BlockGeometry.blockCount(plainSize: size)
         var next = block + 1
         while next < blockCount {
@@ -123,6 +124,7 @@ extension FileContents {
         ranges.lock(0, RangeLock.endless, exclusive: false)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
         guard offset >= 0, offset < size else { return nil }
+        try drain()
         let last = BlockGeometry.blockCount(plainSize: size) - 1
         var block = offset / BlockGeometry.plainCount
         if block == 0, try beginsInHole(scratch) { return offset }
@@ -156,7 +158,7 @@ extension FileContents {
         let count = BlockGeometry.plainCount(ofBlock: block, plainSize: size)
         let stored = count + BlockGeometry.overhead
         let got = try system { () throws(Errno) in
-            try disk.read(descriptor, into: scratch.probe, count: stored, at: BlockGeometry.offset(ofBlock: block))
+            try readStored(scratch.probe, count: stored, at: BlockGeometry.offset(ofBlock: block))
         }
         guard got == stored else { throw .damaged(Damage(.short, block: block)) }
         return Self.isZero(scratch.probe, count: count)

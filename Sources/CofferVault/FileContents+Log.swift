@@ -10,6 +10,8 @@ import SystemPackage
 extension FileContents {
     /// Blocks that one write may add by way of the log: so few that a sync of the log is cheaper than one of the file.
     private static let loggedGrowth = 16
+    /// Bytes that a disk must have left for blocks that find their place later.
+    private static let plenty: UInt = 256 << 20
 
     /// As ``store(_:byteCount:firstBlock:cuttingTo:)``, where there is a log.
     func storeLogged(
@@ -28,9 +30,11 @@ extension FileContents {
         let logged = growsUnlogged ? replaced : total
         let growingFrom = growsUnlogged ? BlockGeometry.cipherSize(plainSize: size) : nil
         if growsUnlogged {
+            try drain()
             noteUnlogged(file, cuts: false)
             try syncCuts(log, file)
         }
+        var needsRoom = false
 
         let ticket: IntentLog.Ticket?
         if logged > 0 {
@@ -40,7 +44,8 @@ extension FileContents {
                 predecessors.append(block < present ? try predecessor(of: block) : .absent)
             }
             let hole = LogRecord.Predecessor.stored([UInt8](repeating: 0, count: BlockGeometry.prefixCount))
-            if predecessors.contains(hole) || predecessors.contains(.absent) { try syncCuts(log, file) }
+            needsRoom = predecessors.contains(hole) || predecessors.contains(.absent)
+            if needsRoom { try syncCuts(log, file) }
             ticket = try log.append(
                 [.blocks(first: firstBlock, isCut: cutSize != nil, predecessors: predecessors)],
                 payload: UnsafeRawBufferPointer(
@@ -51,15 +56,50 @@ extension FileContents {
         } else {
             ticket = try log.append([], growingFrom: growingFrom, for: file, header: header.bytes)
         }
+        var isDeferred = cutSize == nil && !growsUnlogged
+        if isDeferred, needsRoom { isDeferred = hasPlenty() }
+        if let ticket, isDeferred {
+            file.pending.add(
+                ticket, first: firstBlock, byteCount: byteCount, descriptor: log.descriptor(of: ticket), in: self)
+            return log.notePending(file, byteCount: byteCount)
+        }
         defer { if let ticket { log.end(ticket) } }
         // One that has no name any more, or none that is known, is written directly, and synced where a program asks for it.
         if ticket == nil { noteUnlogged(file, cuts: cutSize != nil) }
         if let ticket {
             try log.commit(ticket)
+            // What was logged before this is in its place before it.
+            try drain()
             if growsUnlogged { file.growsIn.store(log.order(of: ticket), ordering: .relaxed) }
         }
         if cutSize != nil { file.hasUnsyncedCuts.store(true, ordering: .relaxed) }
         try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+    }
+
+    /// Whether the disk has so much room that what is logged will find its place later.
+    private func hasPlenty() -> Bool {
+        do throws(Errno) {
+            let status = try disk.fileSystemStatus(descriptor)
+            return status.f_bavail * status.f_frsize >= Self.plenty
+        } catch {
+            return false
+        }
+    }
+
+    /// Stores in the file what the log has for it: before anything but whole blocks is changed, and before whoever does not know of the log looks at it.
+    public func drain() throws(VaultError) {
+        guard let log, let logged, !logged.pending.isEmpty else { return }
+        try logged.pending.apply(log)
+    }
+
+    /// Reads stored bytes, or what is to be in their place: as `Disk.read`.
+    @inline(__always)
+    func readStored(_ buffer: UnsafeMutableRawPointer, count: Int, at offset: Int) throws(Errno) -> Int {
+        // Nothing can become pending of blocks that are locked; but it can find its place between a look at the one and at the other.
+        guard let logged, !logged.pending.isEmpty else {
+            return try disk.read(descriptor, into: buffer, count: count, at: offset)
+        }
+        return try logged.pending.read(buffer, count: count, at: offset, descriptor, disk)
     }
 
     /// The file is changed in a way that the log is not told of.
@@ -89,8 +129,8 @@ extension FileContents {
             return try withUnsafeTemporaryAllocation(byteCount: BlockGeometry.prefixCount, alignment: 16) { buffer in
                 Result { () throws(Errno) -> LogRecord.Predecessor in
                     guard let base = buffer.baseAddress else { return .absent }
-                    let got = try disk.read(
-                        descriptor, into: base, count: buffer.count, at: BlockGeometry.offset(ofBlock: block))
+                    let got = try readStored(
+                        base, count: buffer.count, at: BlockGeometry.offset(ofBlock: block))
                     return got < buffer.count ? .absent : .stored(Array(buffer))
                 }
             }.get()
@@ -105,6 +145,7 @@ extension FileContents {
         _ body: () throws(VaultError) -> Void
     ) throws(VaultError) {
         guard let log, let file = logged else { return try body() }
+        try drain()
         if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
             defer { log.end(ticket) }
             noteUnlogged(file, cuts: true)
@@ -124,6 +165,7 @@ extension FileContents {
     /// After a failure: what the log says of blocks from `first` on is void.
     func revoke(from first: Int) throws(VaultError) {
         guard let log, let file = logged else { return }
+        try drain()
         guard let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) else { return }
         defer { log.end(ticket) }
         try log.commit(ticket)
@@ -132,6 +174,7 @@ extension FileContents {
     /// After a failure half-way: what is on the disk now is what counts, whatever the log says.
     func voidLog() throws(VaultError) {
         guard let log, let file = logged else { return }
+        try drain()
         try syncNow(dataOnly: false, log)
         file.newIn.store(0, ordering: .relaxed)
         file.growsIn.store(0, ordering: .relaxed)
@@ -151,7 +194,12 @@ extension FileContents {
             defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
             let isUnlogged = file.hasUnloggedChanges.load(ordering: .acquiring)
             let isNew = file.newIn.load(ordering: .relaxed) != 0
-            if dataOnly && !isUnlogged && !isNew { return }
+            if !isUnlogged && !isNew {
+                try file.pending.commit(log)
+                if dataOnly { return }
+            } else {
+                try drain()
+            }
             try syncNow(dataOnly: dataOnly, log)
             guard isUnlogged || isNew else { return }
             file.hasUnloggedChanges.store(false, ordering: .releasing)

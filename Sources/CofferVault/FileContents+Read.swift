@@ -64,7 +64,7 @@ extension FileContents {
             BlockGeometry.offset(ofBlock: last) + BlockGeometry.overhead
             + BlockGeometry.plainCount(ofBlock: last, plainSize: size) - start
         let got = try system { () throws(Errno) in
-            try disk.read(descriptor, into: scratch.cipherText, count: stored, at: start)
+            try readStored(scratch.cipherText, count: stored, at: start)
         }
         guard got == stored else {
             throw .damaged(Damage(.short, block: first + got / BlockGeometry.storedCount))

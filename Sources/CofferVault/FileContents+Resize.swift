@@ -14,6 +14,7 @@ extension FileContents {
     private func resizeNow(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
+        try drain()
         if newSize == size {
             // Gives back space that was reserved beyond the end, and changes the times.
             touch()
@@ -36,6 +37,7 @@ extension FileContents {
     }
 
     func cut(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
+        try drain()
         // Else a cut would make a shorter, valid file of one that an attacker cut or grew.
         try verifyEnd(scratch)
         let last = (newSize - 1) / BlockGeometry.plainCount
@@ -112,6 +114,7 @@ extension FileContents {
     private func reserveNow(offset: Int, count: Int, keepSize: Bool, _ scratch: Scratch) throws(VaultError) {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
+        try drain()
         let start = BlockGeometry.offset(ofBlock: offset / BlockGeometry.plainCount)
         let end = BlockGeometry.offset(ofBlock: BlockGeometry.blockCount(plainSize: offset + count))
         try system { () throws(Errno) in

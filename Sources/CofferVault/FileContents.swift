@@ -76,7 +76,10 @@ public final class FileContents: @unchecked Sendable {
         header = newHeader ?? FileHeader(cipher: cipher, epoch: ring.newest)
         // From here on every property is set, so that a throw runs deinit and closes the descriptor, which ends the lock.
         let isLocked = company == .alone ? false : try lockBacking(exclusive: emptying)
-        let status = try system { () throws(Errno) in try disk.status(descriptor) }
+        var status = try system { () throws(Errno) in try disk.status(descriptor) }
+        if let log, try log.settle(status) {
+            status = try system { () throws(Errno) in try disk.status(descriptor) }
+        }
         let image = scratch.probe
         let got = try system { () throws(Errno) in
             try disk.read(descriptor, into: image, count: BlockGeometry.emptyFileCount, at: 0)
@@ -190,6 +193,7 @@ public final class FileContents: @unchecked Sendable {
     /// Replaces the contents by nothing: a new salt, so a new key, and an empty final block. Only under a lock on everything, or while
     /// nobody else has the object. On an error the old header and block go back.
     func makeEmpty(_ scratch: Scratch, as newHeader: FileHeader? = nil) throws(VaultError) {
+        try drain()
         let old = header
         let oldImage = scratch.oldImage
         let oldCount = try system { () throws(Errno) in
@@ -279,9 +283,12 @@ public final class FileContents: @unchecked Sendable {
     public func setTimes(access: timespec, modification: timespec) throws(VaultError) {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
-        try system { () throws(Errno) in
-            try disk.setTimes(descriptor, access: access, modification: modification)
+        let set = { () throws(VaultError) in
+            try system { () throws(Errno) in
+                try self.disk.setTimes(self.descriptor, access: access, modification: modification)
+            }
         }
+        if let logged { try logged.pending.alone(set) } else { try set() }
     }
 
     private func deriveKey() throws(VaultError) {

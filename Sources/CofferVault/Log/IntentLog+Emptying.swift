@@ -7,6 +7,8 @@ import SystemPackage
 extension IntentLog {
     /// Seconds that a record stays in the log at most while there is a keeper, and between two attempts to empty a segment.
     private static let patience: Int64 = 5
+    /// Bytes that may be pending before they are looked after at once.
+    private static let pendingLimit = 4 << 20
 
     /// Makes everything that the log holds durable in the files, and empties it.
     public func checkpoint() throws(VaultError) {
@@ -35,6 +37,12 @@ extension IntentLog {
         var failedAt: Int64?
         while !isStopping {
             let now = Int64(time(nil))
+            do throws(VaultError) {
+                try applyPendingLocked()
+            } catch {
+                if failedAt == nil { onTrouble(error) }
+                failedAt = now
+            }
             let isTired = failedAt.map { now >= $0 && now - $0 < Self.patience } ?? false
             if isEmptying || isTired {
                 wait(milliseconds: 500)
@@ -55,10 +63,47 @@ extension IntentLog {
                     failedAt = now
                 }
             } else {
-                wait(milliseconds: 500)
+                wait(milliseconds: 200)
             }
         }
         hasKeeper = false
+    }
+
+    /// Stores in the files what the log has for them.
+    private func applyPendingLocked() throws(VaultError) {
+        let files = pendingFiles
+        pendingFiles = [:]
+        pendingBytes = 0
+        var failure: VaultError?
+        for (key, file) in files {
+            unlock()
+            let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try file.pending.apply(self) }
+            lock()
+            if !file.pending.isEmpty { pendingFiles[key] = file }
+            if case .failure(let error) = outcome { failure = error }
+        }
+        if let failure { throw failure }
+    }
+
+    /// A file has something pending.
+    func notePending(_ file: LoggedFile, byteCount: Int) {
+        lock()
+        pendingFiles[file.key] = file
+        pendingBytes += byteCount
+        // Whoever waits for everybody to end must know; and so much is not left for later.
+        if isEmptying || isClosed || pendingBytes >= Self.pendingLimit { signal() }
+        unlock()
+    }
+
+    /// Stores in an object's file what the log has for it, before anybody else opens it. False where there was nothing.
+    func settle(_ status: stat) throws(VaultError) -> Bool {
+        let key = LoggedFile.Key(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+        lock()
+        let file = files[key]
+        unlock()
+        guard let file, !file.pending.isEmpty else { return false }
+        try file.pending.apply(self)
+        return true
     }
 
     /// A clock that was set back makes it old too.
@@ -104,7 +149,9 @@ extension IntentLog {
             isEmptying = false
             signal()
         }
-        while segments[index].users > 0 || segments[index].isSyncing { wait() }
+        while segments[index].users > 0 || segments[index].isSyncing {
+            if pendingFiles.isEmpty { wait() } else { try applyPendingLocked() }
+        }
         if mustRewrite { try rewriteLocked() }
         let descriptor = segments[index].descriptor
         unlock()
@@ -131,7 +178,9 @@ extension IntentLog {
             isClosed = false
             signal()
         }
-        while segments.contains(where: { $0.users > 0 || $0.isSyncing }) { wait() }
+        while segments.contains(where: { $0.users > 0 || $0.isSyncing }) {
+            if pendingFiles.isEmpty { wait() } else { try applyPendingLocked() }
+        }
         mustRewrite = false
         let descriptors = segments.filter { !$0.isEmpty }.map(\.descriptor)
         unlock()

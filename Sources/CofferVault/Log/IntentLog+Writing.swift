@@ -136,7 +136,8 @@ extension IntentLog {
     public func end(_ ticket: Ticket) {
         lock()
         segments[ticket.segment].users -= 1
-        signal()
+        // Only those wait for it who empty a segment or have closed the log.
+        if segments[ticket.segment].users == 0, isEmptying || isClosed { signal() }
         unlock()
     }
 
@@ -149,6 +150,11 @@ extension IntentLog {
         guard segments[active].order == order else { return nil }
         segments[active].users += 1
         return Ticket(segment: active, end: 0)
+    }
+
+    /// The file of the segment that a ticket is for.
+    func descriptor(of ticket: Ticket) -> Int32 {
+        descriptors[ticket.segment]
     }
 
     /// The number of the segment that a ticket is for.

@@ -49,6 +49,8 @@ public final class IntentLog: @unchecked Sendable {
     let ring: KeyRing
     let rootDescriptor: Int32
     private let capacity: Int
+    /// The segments' files.
+    let descriptors: [Int32]
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private let places = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -67,6 +69,10 @@ public final class IntentLog: @unchecked Sendable {
     var isStopping = false
     /// Files that a segment speaks of.
     var files: [LoggedFile.Key: LoggedFile] = [:]
+    /// Files that do not hold yet what the log has for them.
+    var pendingFiles: [LoggedFile.Key: LoggedFile] = [:]
+    /// Bytes that were added to those since they were looked after last.
+    var pendingBytes = 0
 
     /// A log in two files that are open for reading and writing, and empty or fully recovered with all of that synced; they are closed with it, also where this
     /// throws. `rootDescriptor` is the vault's root, the caller's. `capacity` is what each may hold, in bytes. `order` is the highest that a segment ever had.
@@ -78,6 +84,7 @@ public final class IntentLog: @unchecked Sendable {
         self.ring = ring
         self.rootDescriptor = rootDescriptor
         self.capacity = capacity
+        self.descriptors = descriptors
         lastOrder = order
         segments = descriptors.map { Segment(descriptor: $0) }
         mutex.initialize(to: pthread_mutex_t())

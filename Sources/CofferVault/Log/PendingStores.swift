@@ -1,0 +1,193 @@
+import CofferDisk
+import CofferFormat
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// What a file is to hold and does not yet: images that the intent log has, and that may be stored in the file only once they are durable there.
+///
+/// A program does not wait for that when it writes, only when it syncs. Until an image is in its place, whoever reads gets it from the log. Images are stored in
+/// the order in which they were logged, none left out, for the log says of each what was there before.
+final class PendingStores: @unchecked Sendable {
+    /// Images of consecutive blocks.
+    private struct Store {
+        let ticket: IntentLog.Ticket
+        let first: Int
+        let byteCount: Int
+        /// Where they are: the log's segment, and where in it.
+        let descriptor: Int32
+        let offset: Int
+
+        var last: Int { first + (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount - 1 }
+
+        /// Where one of its blocks is in the segment.
+        func image(of block: Int) -> (offset: Int, count: Int) {
+            let start = (block - first) * BlockGeometry.storedCount
+            return (offset + start, min(BlockGeometry.storedCount, byteCount - start))
+        }
+    }
+
+    /// Held while images are being stored in the file; before `state`.
+    private let applying = Mutex<Void>(())
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let count = Atomic<Int>(0)
+
+    // Guarded by `mutex`, a leaf but for the system calls on the segments and the file.
+    private var stores: [Store] = []
+    /// Which of the stores holds a block's last image.
+    private var blocks: [Int: Store] = [:]
+    /// The file, which stays open for as long as there is something to store.
+    private var owner: FileContents?
+
+    init() {
+        mutex.initialize(to: pthread_mutex_t())
+        pthread_mutex_init(mutex, nil)
+    }
+
+    deinit {
+        pthread_mutex_destroy(mutex)
+        mutex.deallocate()
+    }
+
+    /// Whether everything is in its place.
+    var isEmpty: Bool { count.load(ordering: .acquiring) == 0 }
+
+    /// Takes images that were just logged. The caller has the blocks for itself.
+    func add(_ ticket: IntentLog.Ticket, first: Int, byteCount: Int, descriptor: Int32, in file: FileContents) {
+        let store = Store(
+            ticket: ticket, first: first, byteCount: byteCount, descriptor: descriptor, offset: ticket.end - byteCount)
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        stores.append(store)
+        for block in store.first...store.last { blocks[block] = store }
+        owner = file
+        count.store(stores.count, ordering: .releasing)
+    }
+
+    /// Reads `count` bytes from ciphertext offset `offset` of the file behind `file`, with pending images over them. Returns how many there are.
+    func read(
+        _ buffer: UnsafeMutableRawPointer, count: Int, at offset: Int, _ file: Int32, _ disk: Disk
+    ) throws(Errno) -> Int {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        var reached = try disk.read(file, into: buffer, count: count, at: offset)
+        let first = max(0, (offset - BlockGeometry.headerCount) / BlockGeometry.storedCount)
+        var block = first
+        while BlockGeometry.offset(ofBlock: block) < offset + count {
+            defer { block += 1 }
+            guard let store = blocks[block] else { continue }
+            let image = store.image(of: block)
+            let start = BlockGeometry.offset(ofBlock: block)
+            let (from, to) = (max(start, offset), min(start + image.count, offset + count))
+            guard from < to else { continue }
+            if from - offset > reached {
+                // Holes that only the new size makes.
+                (buffer + reached).initializeMemory(as: UInt8.self, repeating: 0, count: from - offset - reached)
+            }
+            let read = try disk.read(
+                store.descriptor, into: buffer + (from - offset), count: to - from, at: image.offset + (from - start))
+            guard read == to - from else { throw .ioError }
+            reached = max(reached, to - offset)
+        }
+        // Holes before what makes the file longer.
+        let end = min(count, (stores.map { BlockGeometry.offset(ofBlock: $0.first) + $0.byteCount }.max() ?? 0) - offset)
+        if reached < end {
+            (buffer + reached).initializeMemory(as: UInt8.self, repeating: 0, count: end - reached)
+            reached = end
+        }
+        return reached
+    }
+
+    /// Returns once the log has everything durably. Where it cannot, everything goes to the file directly.
+    func commit(_ log: IntentLog) throws(VaultError) {
+        do throws(VaultError) {
+            for ticket in lastTickets() { try log.commit(ticket) }
+        } catch {
+            try apply(log)
+            throw error
+        }
+    }
+
+    private func lastTickets() -> [IntentLog.Ticket] {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        var last: [Int: IntentLog.Ticket] = [:]
+        for store in stores { last[store.ticket.segment] = store.ticket }
+        return Array(last.values)
+    }
+
+    /// Stores everything in the file, once it is durable in the log. The file's times stay. Where the log cannot be made durable that is done all the same,
+    /// and told.
+    func apply(_ log: IntentLog) throws(VaultError) {
+        if isEmpty { return }
+        try applying.withLock { _ throws(VaultError) in
+            var failure: VaultError?
+            let batch = snapshot()
+            do throws(VaultError) {
+                var last: [Int: IntentLog.Ticket] = [:]
+                for store in batch { last[store.ticket.segment] = store.ticket }
+                for ticket in last.values { try log.commit(ticket) }
+            } catch {
+                failure = error
+            }
+            let (done, released, outcome) = store(batch, isProtected: failure == nil)
+            for store in batch.prefix(done) { log.end(store.ticket) }
+            if let failure {
+                log.noteFailedSync()
+                throw failure
+            }
+            withExtendedLifetime(released) {}
+            if case .failure(let error) = outcome { throw .system(error) }
+        }
+    }
+
+    private func snapshot() -> [Store] {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return stores
+    }
+
+    /// Returns how many were stored, and the file where it need not stay open any longer.
+    private func store(
+        _ batch: [Store], isProtected: Bool
+    ) -> (done: Int, released: FileContents?, outcome: Result<Void, Errno>) {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        guard let file = owner else { return (0, nil, .success(())) }
+        if !isProtected { file.logged?.hasUnloggedChanges.store(true, ordering: .releasing) }
+        var done = 0
+        let outcome: Result<Void, Errno> = Result { () throws(Errno) in
+            let before = try file.disk.status(file.descriptor)
+            let room = batch.map(\.byteCount).max() ?? 0
+            let buffer = UnsafeMutableRawPointer.allocate(byteCount: max(room, 1), alignment: 4096)
+            defer { buffer.deallocate() }
+            for store in batch {
+                let got = try file.disk.read(store.descriptor, into: buffer, count: store.byteCount, at: store.offset)
+                guard got == store.byteCount else { throw .ioError }
+                try file.disk.write(
+                    file.descriptor, buffer, count: store.byteCount, at: BlockGeometry.offset(ofBlock: store.first))
+                done += 1
+            }
+            try file.disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim)
+        }
+        for store in batch.prefix(done) {
+            for block in store.first...store.last {
+                if let held = blocks[block], held.descriptor == store.descriptor, held.offset == store.offset {
+                    blocks[block] = nil
+                }
+            }
+        }
+        stores.removeFirst(done)
+        count.store(stores.count, ordering: .releasing)
+        guard stores.isEmpty else { return (done, nil, outcome) }
+        owner = nil
+        return (done, file, outcome)
+    }
+
+    /// Runs what must not meet images being stored.
+    func alone<Result>(_ body: () throws(VaultError) -> Result) throws(VaultError) -> Result {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return try body()
+    }
+}
