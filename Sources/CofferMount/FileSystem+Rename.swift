@@ -29,7 +29,11 @@ extension FileSystem {
         var orphan: Int32 = -1
         if let replaced, mode == .replace { orphan = try orphanDescriptor(replaced, target) }
         let newStored: StoredName
-        if let replaced { newStored = replaced.name.entry } else { newStored = try vault.newName(newName, in: target).name.entry }
+        if let replaced {
+            newStored = replaced.name.entry
+        } else {
+            newStored = try vault.newName(newName, in: target).name.entry
+        }
         try moving(old, parent, replaced, to: newStored, newParent, isExchange: mode == .exchange) {
             () throws(VaultError) in
             let outcome: Vault.RenameOutcome

@@ -88,7 +88,8 @@ public final class Session: @unchecked Sendable {
                 intents.log.keep { trouble in
                     if let trouble {
                         log.warning(
-                            "the intent log cannot be emptied (\(trouble)): what it holds stays in it, and this is tried again")
+                            "the intent log cannot be emptied (\(trouble)): what it holds stays in it, and this is tried again"
+                        )
                     } else {
                         log.notice("the intent log could be emptied again")
                     }

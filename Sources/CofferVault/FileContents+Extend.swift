@@ -9,6 +9,7 @@ extension FileContents {
     /// Writes `count` bytes at `offset`, ending beyond the present size; what lies between the old end and `offset` reads as zeros. Only under a lock
     /// from the lower of the first block concerned and the last block to the end of time.
     func extend(_ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch) throws(VaultError) {
+        try finishEmptying(scratch)
         try verifyEnd(scratch)
         let oldSize = size
         do throws(VaultError) {
@@ -143,15 +144,16 @@ extension FileContents {
                 to: scratch.probe, scratch)
             try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
         }
-        let drained: Result<Void, VaultError> = Result { () throws(VaultError) in try drain() }
-        let revoked: Result<Void, VaultError> = Result { () throws(VaultError) in
-            try revoke(from: max(1, BlockGeometry.blockCount(plainSize: oldSize)))
-        }
+        let first = max(1, BlockGeometry.blockCount(plainSize: oldSize))
+        if let log, let logged { logged.pending.discard(from: first, log) }
+        let revoked: Result<Void, VaultError> = Result { () throws(VaultError) in try revoke(from: first) }
         // Whether or not the log could be told: a longer file is damage.
-        try system { () throws(Errno) in
+        do throws(Errno) {
             try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
+        } catch {
+            knowledge.withLock { $0.hasSurplus = true }
+            throw .system(error)
         }
-        try drained.get()
         try revoked.get()
     }
 

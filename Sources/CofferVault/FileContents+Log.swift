@@ -23,6 +23,7 @@ extension FileContents {
             noteUnlogged(file, cuts: cutSize != nil)
             return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
         }
+        try makeSure(file)
         let total = (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount
         let present = max(1, BlockGeometry.blockCount(plainSize: size))
         let replaced = max(0, min(present - firstBlock, total))
@@ -60,20 +61,63 @@ extension FileContents {
         if isDeferred, needsRoom { isDeferred = hasPlenty() }
         if let ticket, isDeferred {
             file.pending.add(
-                ticket, first: firstBlock, byteCount: byteCount, descriptor: log.descriptor(of: ticket), in: self)
+                ticket, first: firstBlock, byteCount: byteCount, cutSize: nil,
+                descriptor: log.descriptor(of: ticket), in: self)
             return log.notePending(file, byteCount: byteCount)
+        }
+        if let ticket, cutSize != nil {
+            return try cutLogged(ticket, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, log, file)
         }
         defer { if let ticket { log.end(ticket) } }
         // One that has no name any more, or none that is known, is written directly, and synced where a program asks for it.
         if ticket == nil { noteUnlogged(file, cuts: cutSize != nil) }
         if let ticket {
-            try log.commit(ticket)
+            try commit(ticket, log, file)
             // What was logged before this is in its place before it.
             try drain()
             if growsUnlogged { file.growsIn.store(log.order(of: ticket), ordering: .relaxed) }
         }
-        if cutSize != nil { file.hasUnsyncedCuts.store(true, ordering: .relaxed) }
         try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+    }
+
+    /// Once the log has it durably, the file is cut, whatever the system says now of its doing so: what cannot be done yet is pending.
+    private func cutLogged(
+        _ ticket: IntentLog.Ticket, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?, _ log: IntentLog,
+        _ file: LoggedFile
+    ) throws(VaultError) {
+        do throws(VaultError) {
+            try commit(ticket, log, file)
+        } catch {
+            log.end(ticket)
+            throw error
+        }
+        file.hasUnsyncedCuts.store(true, ordering: .relaxed)
+        file.pending.add(
+            ticket, first: firstBlock, byteCount: byteCount, cutSize: cutSize, descriptor: log.descriptor(of: ticket),
+            in: self)
+        log.notePending(file, byteCount: byteCount)
+        do throws(VaultError) {
+            try drain()
+        } catch {
+            // Whoever sees to what is pending tries again, and tells.
+        }
+    }
+
+    /// Waits until a record is durable. Where it cannot be, nobody knows whether it is.
+    private func commit(_ ticket: IntentLog.Ticket, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
+        do throws(VaultError) {
+            try log.commit(ticket)
+        } catch {
+            file.isUnsure.store(true, ordering: .relaxed)
+            throw error
+        }
+    }
+
+    /// Before anything more is logged of a file: what was given up is made void.
+    private func makeSure(_ file: LoggedFile) throws(VaultError) {
+        guard file.isUnsure.load(ordering: .relaxed) else { return }
+        try voidLog()
+        file.isUnsure.store(false, ordering: .relaxed)
     }
 
     /// Whether the disk has so much room that what is logged will find its place later.
@@ -142,33 +186,39 @@ extension FileContents {
     /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once. With `isPromiseEnding` the file is like a new one after.
     func announcing(
         _ record: LogRecord, payload: UnsafeRawBufferPointer? = nil, isPromiseEnding: Bool = false,
-        _ body: () throws(VaultError) -> Void
+        _ body: (_ isLogged: Bool) throws(VaultError) -> Void
     ) throws(VaultError) {
-        guard let log, let file = logged else { return try body() }
+        guard let log, let file = logged else { return try body(false) }
         try drain()
         if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
             defer { log.end(ticket) }
             noteUnlogged(file, cuts: true)
             if case .empty = record { log.introduceAnew(file) }
-            return try body()
+            return try body(false)
         }
+        try makeSure(file)
         noteUnlogged(file, cuts: true)
         guard let ticket = try log.append([record], payload: payload, for: file, header: header.bytes) else {
-            return try body()
+            return try body(false)
         }
         defer { log.end(ticket) }
-        try log.commit(ticket)
+        try commit(ticket, log, file)
         if isPromiseEnding { file.newIn.store(log.order(of: ticket), ordering: .relaxed) }
-        try body()
+        try body(true)
     }
 
     /// After a failure: what the log says of blocks from `first` on is void.
     func revoke(from first: Int) throws(VaultError) {
         guard let log, let file = logged else { return }
-        try drain()
-        guard let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) else { return }
-        defer { log.end(ticket) }
-        try log.commit(ticket)
+        do throws(VaultError) {
+            try drain()
+            guard let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) else { return }
+            defer { log.end(ticket) }
+            try log.commit(ticket)
+        } catch {
+            file.isUnsure.store(true, ordering: .relaxed)
+            throw error
+        }
     }
 
     /// After a failure half-way: what is on the disk now is what counts, whatever the log says.
@@ -176,6 +226,8 @@ extension FileContents {
         guard let log, let file = logged else { return }
         try drain()
         try syncNow(dataOnly: false, log)
+        file.hasUnloggedChanges.store(false, ordering: .relaxed)
+        file.hasUnsyncedCuts.store(false, ordering: .relaxed)
         file.newIn.store(0, ordering: .relaxed)
         file.growsIn.store(0, ordering: .relaxed)
         guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }

@@ -62,10 +62,12 @@ extension FileContents {
                 scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: last,
                 cuttingTo: BlockGeometry.cipherSize(plainSize: newSize))
         } catch {
-            // The log may say by now that the file ends here.
-            try revoke(from: last)
-            try store(scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last)
-            try voidLog()
+            // By way of the log the file was not touched.
+            let isTouched = try readBlock(last, to: scratch.spareBlock, image: scratch.probe, scratch) == .damaged
+            if isTouched {
+                try storeNow(
+                    scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last, cuttingTo: nil)
+            }
             throw error
         }
         setSize(newSize)
@@ -238,7 +240,7 @@ extension FileContents {
     func release(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
         touch()
         guard first < limit else { return }
-        try announcing(.punch(first: first, limit: limit)) { () throws(VaultError) in
+        try announcing(.punch(first: first, limit: limit)) { _ throws(VaultError) in
             try releaseNow(first, limit, scratch)
         }
     }

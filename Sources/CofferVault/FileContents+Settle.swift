@@ -5,7 +5,7 @@ import SystemPackage
 /// Taking permissions back.
 extension FileContents {
     /// Whether blocks are stored with more permission than they should have by now.
-    public var needsSettling: Bool { knowledge.withLock { !$0.stale.isEmpty } }
+    public var needsSettling: Bool { knowledge.withLock { !$0.stale.isEmpty || $0.hasSurplus || $0.isEmptyUnstored } }
 
     /// Seals again every block that is marked final but not last, or whose gap reaches over blocks that were filled. The file's times stay: no
     /// program changed it.
@@ -20,6 +20,14 @@ extension FileContents {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         let before = try system { () throws(Errno) in try disk.status(descriptor) }
+        try finishEmptying(scratch)
+        if knowledge.withLock({ $0.hasSurplus }) {
+            try drain()
+            try system { () throws(Errno) in
+                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+            }
+            knowledge.withLock { $0.hasSurplus = false }
+        }
         var isChanged = false
         defer { if isChanged { restoreTimes(before.st_atim, before.st_mtim) } }
         let last = BlockGeometry.blockCount(plainSize: size) - 1

@@ -18,6 +18,10 @@ public final class FileContents: @unchecked Sendable {
         var stale: Set<Int> = []
         /// All blocks before this one are known to be stored and to have gap 0, so that rewriting them whole needs no read.
         var densePrefix = 0
+        /// The file may be longer on the disk than it is: it could not be cut back after a failure.
+        var hasSurplus = false
+        /// The file was cut to nothing, and the disk does not say so yet: header and block are to be stored.
+        var isEmptyUnstored = false
         /// The last block has verified as final, or was written in this session.
         var isEndVerified = false
         /// The first block holds nothing but what growing the file left there.
@@ -43,7 +47,7 @@ public final class FileContents: @unchecked Sendable {
     let knowledge = Mutex(Knowledge())
 
     /// Guarded by `ranges`: changes only under a lock on everything.
-    private(set) var header: FileHeader
+    var header: FileHeader
     /// 32 bytes. Guarded like the header.
     let fileKey: UnsafeMutableRawPointer
     private let plainSize: Atomic<Int>
@@ -190,58 +194,6 @@ public final class FileContents: @unchecked Sendable {
         plainSize.store(size, ordering: .releasing)
     }
 
-    /// Replaces the contents by nothing: a new salt, so a new key, and an empty final block. Only under a lock on everything, or while
-    /// nobody else has the object. On an error the old header and block go back.
-    func makeEmpty(_ scratch: Scratch, as newHeader: FileHeader? = nil) throws(VaultError) {
-        try drain()
-        let old = header
-        let oldImage = scratch.oldImage
-        let oldCount = try system { () throws(Errno) in
-            try disk.read(descriptor, into: oldImage, count: BlockGeometry.emptyFileCount, at: 0)
-        }
-        // What the disk has, which may be no header at all.
-        let found = UnsafeRawBufferPointer(start: oldImage, count: min(oldCount, FileHeader.byteCount))
-        let oldBytes = Array(found) + [UInt8](repeating: 0, count: FileHeader.byteCount - found.count)
-        let oldKey = scratch.spareBlock
-        oldKey.copyMemory(from: fileKey, byteCount: SecretKey.byteCount)
-        defer { wipe(oldKey, count: SecretKey.byteCount) }
-        header = newHeader ?? header.emptied(cipher: newCipher, epoch: ring.newest)
-        try deriveKey()
-        let image = scratch.probe
-        image.copyMemory(from: header.bytes, byteCount: FileHeader.byteCount)
-        drawNonces(1, scratch)
-        seal(
-            scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
-            to: image + FileHeader.byteCount, scratch)
-        let replace = { () throws(VaultError) in
-            try system { () throws(Errno) in
-                try self.disk.write(self.descriptor, image, count: BlockGeometry.emptyFileCount, at: 0)
-                try self.disk.truncate(self.descriptor, to: BlockGeometry.emptyFileCount)
-            }
-        }
-        do throws(VaultError) {
-            if newHeader != nil {
-                // Of a file that is only being made there is nothing that could be lost.
-                logged?.hasUnloggedChanges.store(true, ordering: .relaxed)
-                try replace()
-            } else {
-                try announcing(
-                    .empty(oldHeader: oldBytes, newHeader: header.bytes),
-                    payload: UnsafeRawBufferPointer(
-                        start: image + FileHeader.byteCount, count: BlockGeometry.overhead),
-                    isPromiseEnding: true, replace)
-            }
-        } catch {
-            header = old
-            fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount)
-            try system { () throws(Errno) in try disk.write(descriptor, oldImage, count: oldCount, at: 0) }
-            try voidLog()
-            throw error
-        }
-        setSize(0)
-        knowledge.withLock { $0 = Knowledge(isEndVerified: true) }
-    }
-
     /// Makes everything written so far durable, permissions taken back first.
     public func sync(dataOnly: Bool, _ scratch: Scratch) throws(VaultError) {
         try settle(scratch)
@@ -291,7 +243,7 @@ public final class FileContents: @unchecked Sendable {
         if let logged { try logged.pending.alone(set) } else { try set() }
     }
 
-    private func deriveKey() throws(VaultError) {
+    func deriveKey() throws(VaultError) {
         guard let contentsKey = ring.subkey(.contents, epoch: header.epoch) else { throw .damaged(Damage(.header)) }
         header.deriveKey(
             contentsKey: contentsKey,

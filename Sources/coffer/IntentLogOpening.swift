@@ -28,7 +28,9 @@ struct IntentLogOpening {
             if let report = log.report { tell(report) }
             return log
         } catch {
-            warn("\(quoted(vault)) is mounted without an intent log (\(text(error))): a power cut may damage what is being written")
+            warn(
+                "\(quoted(vault)) is mounted without an intent log (\(text(error))): a power cut may damage what is being written"
+            )
             return nil
         }
     }
@@ -49,7 +51,8 @@ struct IntentLogOpening {
     func forReading() {
         guard LogDirectory.isThere(disk: disk, rootDescriptor: root) else { return }
         warn(
-            "\(quoted(vault)) was not unmounted, or is a copy of a mounted vault; what was being written then may be unreadable until it is mounted for writing once")
+            "\(quoted(vault)) was not unmounted, or is a copy of a mounted vault; what was being written then may be unreadable until it is mounted for writing once"
+        )
     }
 
     private func scratch() throws(VaultError) -> Scratch {

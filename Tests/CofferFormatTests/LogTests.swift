@@ -68,14 +68,16 @@ struct LogTests {
     /// A segment with some records, and where each of them begins.
     private func segment(generation: [UInt8] = [UInt8](repeating: 1, count: 16)) -> (bytes: [UInt8], starts: [Int]) {
         let place = LogSegment.place(root: 2, segment: 3, made: (4, 5))
-        var bytes = LogSegment.encode(.init(order: 9, generation: generation, place: place, epoch: ring.newest), ring: ring)
+        var bytes = LogSegment.encode(
+            .init(order: 9, generation: generation, place: place, epoch: ring.newest), ring: ring)
         var starts: [Int] = []
         for (number, record) in Self.records.enumerated() {
             starts.append(bytes.count)
             let payload = number % 3 == 0 ? [] : [UInt8](repeating: UInt8(number), count: 4128 + 40)
             bytes += payload.withUnsafeBytes {
                 LogSegment.encode(
-                    record.encoded(file: record.isOfNoFile ? 0 : 5), payload: $0, at: bytes.count, generation: generation, ring: ring)
+                    record.encoded(file: record.isOfNoFile ? 0 : 5), payload: $0, at: bytes.count,
+                    generation: generation, ring: ring)
             }
             bytes += payload
         }

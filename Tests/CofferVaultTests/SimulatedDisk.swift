@@ -47,6 +47,21 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     static let root: Int32 = 1
     /// Called before each change.
     var onChange: (() -> Void)?
+    /// Called before each call that may fail; what it throws, the call throws. A write of which `part` says a number of bytes does so many first.
+    var onCall: ((_ name: String, _ part: inout Int?) throws(Errno) -> Void)?
+
+    /// Runs something while nothing fails.
+    func pausingCalls(_ body: () -> Void) {
+        let hook = onCall
+        onCall = nil
+        body()
+        onCall = hook
+    }
+
+    private func called(_ name: String) throws(Errno) {
+        var part: Int?
+        try onCall?(name, &part)
+    }
 
     /// What may be left of a change that was not synced.
     enum Loss: CaseIterable {
@@ -128,6 +143,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     override func open(
         at directory: Int32, _ name: UnsafePointer<CChar>, flags: Int32, mode: mode_t = 0
     ) throws(Errno) -> Int32 {
+        try called("open")
         let name = String(cString: name)
         if name == "." {
             nextDescriptor += 1
@@ -152,6 +168,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     override func birthTime(
         at directory: Int32, _ name: UnsafePointer<CChar>
     ) throws(Errno) -> (time: timespec, isExact: Bool) {
+        try called("statx")
         let name = String(cString: name)
         guard let file = name.isEmpty ? open[directory] : files[name] else { throw .noSuchFileOrDirectory }
         return (timespec(tv_sec: file.born, tv_nsec: Int(file.number)), true)
@@ -177,6 +194,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     override func read(
         _ descriptor: Int32, into buffer: UnsafeMutableRawPointer, count: Int, at offset: Int
     ) throws(Errno) -> Int {
+        try called("read")
         let file = try file(descriptor)
         let end = min(offset + count, file.size)
         var position = offset
@@ -198,8 +216,18 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     override func write(
         _ descriptor: Int32, _ buffer: UnsafeRawPointer, count: Int, at offset: Int
     ) throws(Errno) {
+        var part: Int?
+        do throws(Errno) {
+            try onCall?("write", &part)
+        } catch {
+            if let part { writeNow(try file(descriptor), buffer, min(part, count), offset) }
+            throw error
+        }
         onChange?()
-        let file = try file(descriptor)
+        writeNow(try file(descriptor), buffer, count, offset)
+    }
+
+    private func writeNow(_ file: File, _ buffer: UnsafeRawPointer, _ count: Int, _ offset: Int) {
         change(file, offset, offset + count) { page, from, step, position in
             page.withUnsafeMutableBytes {
                 if let base = $0.baseAddress { memcpy(base + from, buffer + (position - offset), step) }
@@ -229,6 +257,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
 
     override func truncate(_ descriptor: Int32, to size: Int) throws(Errno) {
+        try called("truncate")
         onChange?()
         let file = try file(descriptor)
         if size < file.size { zero(file, size, file.size) }
@@ -236,6 +265,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
 
     override func allocate(_ descriptor: Int32, mode: Int32, offset: Int, length: Int) throws(Errno) {
+        try called("allocate")
         onChange?()
         let file = try file(descriptor)
         if mode & 2 != 0 { zero(file, offset, min(offset + length, file.size)) }
@@ -243,11 +273,13 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
 
     override func sync(_ descriptor: Int32, dataOnly: Bool = false) throws(Errno) {
+        try called("sync")
         onChange?()
         try file(descriptor).sync()
     }
 
     override func syncFileSystem(_ descriptor: Int32) throws(Errno) {
+        try called("syncfs")
         onChange?()
         for file in files.values { file.sync() }
     }
@@ -277,9 +309,13 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         return status
     }
 
-    override func setTimes(_ descriptor: Int32, access: timespec, modification: timespec) throws(Errno) {}
+    override func setTimes(_ descriptor: Int32, access: timespec, modification: timespec) throws(Errno) {
+        try called("utimens")
+    }
 
     override func nextData(_ descriptor: Int32, from offset: Int) throws(Errno) -> Int? {
+        try called("lseek")
+        try called("utimens")
         let file = try file(descriptor)
         if offset >= file.size { return nil }
         let next = file.pages.keys.filter { ($0 + 1) * Self.pageCount > offset }.min()

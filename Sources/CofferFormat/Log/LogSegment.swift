@@ -89,7 +89,8 @@ public enum LogSegment {
     /// Whether a file's id is one that was made for this generation.
     public static func isNew(_ fileID: [UInt8], header: Header, ring: KeyRing) -> Bool {
         guard let key = ring.subkey(.log, epoch: header.epoch) else { return false }
-        return constantTimeEqual(mark(Array(fileID.dropLast(markCount)), header.generation, key), fileID.suffix(markCount))
+        return constantTimeEqual(
+            mark(Array(fileID.dropLast(markCount)), header.generation, key), fileID.suffix(markCount))
     }
 
     private static func mark(_ random: [UInt8], _ generation: [UInt8], _ key: SecretKey) -> [UInt8] {

@@ -97,7 +97,8 @@ public final class LogDirectory: @unchecked Sendable {
         }
         let directory = try disk.open(at: root, ReservedName.log.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         do throws(Errno) {
-            let file = try disk.open(at: directory, tagName.cString, flags: O_WRONLY | O_CREAT | O_NOFOLLOW, mode: 0o600)
+            let file = try disk.open(
+                at: directory, tagName.cString, flags: O_WRONLY | O_CREAT | O_NOFOLLOW, mode: 0o600)
             defer { disk.close(file) }
             try disk.write(file, bytes: Array(tag.utf8))
         } catch {

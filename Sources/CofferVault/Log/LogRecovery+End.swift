@@ -92,13 +92,16 @@ extension LogRecovery {
     }
 
     /// Adds a record of recovery's own to the newest segment, durably.
-    private mutating func announce(_ record: LogRecord, payload: [UInt8], _ plan: RecoveryPlan, _ file: FileContents
+    private mutating func announce(
+        _ record: LogRecord, payload: [UInt8], _ plan: RecoveryPlan, _ file: FileContents
     ) throws(VaultError) {
         guard var tail else { return }
         // Numbers of its own, never those of the session that ended.
         let number = UInt32(truncatingIfNeeded: tail.end) | 1 << 31
         var bytes: [UInt8] = []
-        for (next, payload) in [(LogRecord.file(header: file.header.bytes, path: plan.paths[0]), []), (record, payload)] {
+        for (next, payload) in [
+            (LogRecord.file(header: file.header.bytes, path: plan.paths[0]), []), (record, payload),
+        ] {
             let start = tail.end + bytes.count
             bytes += payload.withUnsafeBytes {
                 LogSegment.encode(

@@ -44,7 +44,8 @@ extension LogRecovery {
         let key = LoggedFile.Key(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
         guard found.seen.insert(key).inserted else { return }
         // A descriptor of its own, which is read from the beginning.
-        let listing = try system { () throws(Errno) in try disk.open(at: directory, ".", flags: O_RDONLY | O_DIRECTORY) }
+        let listing = try system { () throws(Errno) in try disk.open(at: directory, ".", flags: O_RDONLY | O_DIRECTORY)
+        }
         defer { disk.close(listing) }
         var entries: [StoredName] = []
         try RawDirectory(disk: disk, descriptor: listing).forEach { bytes, _ in

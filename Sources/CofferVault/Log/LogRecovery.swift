@@ -90,13 +90,17 @@ public struct LogRecovery {
                 end: newest.contents.end)
         }
         let own = try plan(sources.filter { !$0.isForeign })
-        for plan in own.files where !plan.isEmpty { try attempt(plan.paths) { recovery throws(VaultError) in
+        for plan in own.files where !plan.isEmpty {
+            try attempt(plan.paths) { recovery throws(VaultError) in
                 try recovery.carryOut(plan)
-            } }
+            }
+        }
         var scan = NewFiles(known: Set(own.files.map { Array($0.header[8..<24]) }))
-        for place in own.making { try attempt([place.path]) { recovery throws(VaultError) in
+        for place in own.making {
+            try attempt([place.path]) { recovery throws(VaultError) in
                 try recovery.settleNew(place, &scan)
-            } }
+            }
+        }
         for plan in try plan(sources.filter { $0.isForeign }).files where !plan.isEmpty {
             try attempt(plan.paths) { recovery throws(VaultError) in
                 try recovery.carryOut(plan)
@@ -125,7 +129,10 @@ public struct LogRecovery {
             guard let (descriptor, header) = try find(plan, exactly: true) else { continue }
             let file = try FileContents(
                 recovering: descriptor, disk: disk, ring: ring, header: header, size: 0)
-            if plan.emptyImage != nil, header.bytes == plan.header {
+            let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
+            // What was given up is in the log too.
+            guard raw == plan.header else { continue }
+            if plan.emptyImage != nil {
                 try system { () throws(Errno) in try disk.write(descriptor, bytes: header.bytes) }
             }
             for (index, block) in plan.blocks where try prefix(index, file) == block.prefix {

@@ -32,6 +32,8 @@ public final class LoggedFile: @unchecked Sendable {
     let hasUnloggedChanges = Atomic<Bool>(false)
     /// Blocks were made holes or cut off, and that is not on the disk yet: with a power cut what was there may come back.
     let hasUnsyncedCuts = Atomic<Bool>(false)
+    /// The log may say something of it that was given up, because a sync of the log failed.
+    let isUnsure = Atomic<Bool>(false)
     /// What it is to hold and does not yet.
     let pending = PendingStores()
     /// Held while the file is being synced: nobody is told that it is who did not wait for that.

@@ -17,6 +17,8 @@ final class PendingStores: @unchecked Sendable {
         /// Where they are: the log's segment, and where in it.
         let descriptor: Int32
         let offset: Int
+        /// The ciphertext size that the file is cut to behind them.
+        let cutSize: Int?
 
         var last: Int { first + (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount - 1 }
 
@@ -53,12 +55,17 @@ final class PendingStores: @unchecked Sendable {
     var isEmpty: Bool { count.load(ordering: .acquiring) == 0 }
 
     /// Takes images that were just logged. The caller has the blocks for itself.
-    func add(_ ticket: IntentLog.Ticket, first: Int, byteCount: Int, descriptor: Int32, in file: FileContents) {
+    func add(
+        _ ticket: IntentLog.Ticket, first: Int, byteCount: Int, cutSize: Int?, descriptor: Int32,
+        in file: FileContents
+    ) {
         let store = Store(
-            ticket: ticket, first: first, byteCount: byteCount, descriptor: descriptor, offset: ticket.end - byteCount)
+            ticket: ticket, first: first, byteCount: byteCount, descriptor: descriptor,
+            offset: ticket.end - byteCount, cutSize: cutSize)
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         stores.append(store)
+        if cutSize != nil { blocks = blocks.filter { $0.key < store.first } }
         for block in store.first...store.last { blocks[block] = store }
         owner = file
         count.store(stores.count, ordering: .releasing)
@@ -90,7 +97,7 @@ final class PendingStores: @unchecked Sendable {
             reached = max(reached, to - offset)
         }
         // Holes before what makes the file longer.
-        let end = min(count, (stores.map { BlockGeometry.offset(ofBlock: $0.first) + $0.byteCount }.max() ?? 0) - offset)
+        let end = min(count, (blocks.keys.max().map { BlockGeometry.offset(ofBlock: $0) } ?? 0) - offset)
         if reached < end {
             (buffer + reached).initializeMemory(as: UInt8.self, repeating: 0, count: end - reached)
             reached = end
@@ -141,6 +148,27 @@ final class PendingStores: @unchecked Sendable {
         }
     }
 
+    /// Gives up what was added of blocks from `block` on: a program was told that it failed.
+    func discard(from block: Int, _ log: IntentLog) {
+        applying.withLock { _ in
+            let (given, released) = drop(from: block)
+            for store in given { log.end(store.ticket) }
+            withExtendedLifetime(released) {}
+        }
+    }
+
+    private func drop(from block: Int) -> ([Store], released: FileContents?) {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        let given = stores.filter { $0.first >= block }
+        stores.removeAll { $0.first >= block }
+        blocks = blocks.filter { $0.key < block }
+        count.store(stores.count, ordering: .releasing)
+        guard stores.isEmpty else { return (given, nil) }
+        defer { owner = nil }
+        return (given, owner)
+    }
+
     private func snapshot() -> [Store] {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
@@ -154,6 +182,7 @@ final class PendingStores: @unchecked Sendable {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         guard let file = owner else { return (0, nil, .success(())) }
+        if batch.isEmpty { return (0, nil, .success(())) }
         if !isProtected { file.logged?.hasUnloggedChanges.store(true, ordering: .releasing) }
         var done = 0
         let outcome: Result<Void, Errno> = Result { () throws(Errno) in
@@ -166,6 +195,7 @@ final class PendingStores: @unchecked Sendable {
                 guard got == store.byteCount else { throw .ioError }
                 try file.disk.write(
                     file.descriptor, buffer, count: store.byteCount, at: BlockGeometry.offset(ofBlock: store.first))
+                if let cutSize = store.cutSize { try file.disk.truncate(file.descriptor, to: cutSize) }
                 done += 1
             }
             try file.disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim)
