@@ -41,6 +41,9 @@ class Directory:
 class Worker:
     """What one process has said, up to a point of its words."""
 
+    # Whatever is done is promised, synced or not: a process that is killed takes nothing along.
+    is_strict = False
+
     def __init__(self):
         self.files = {}
         self.directories = {}
@@ -112,6 +115,17 @@ class Worker:
             self.files.pop(words["f"], None)
         elif deed == "commit":
             self.row = words["row"]
+        if self.is_strict:
+            for thing in [self.files.get(words.get("f")), self.directories.get(words.get("d"))]:
+                if thing is None:
+                    continue
+                thing.pending = set()
+                thing.is_placed = True
+                thing.parents = {thing.last}
+                if isinstance(thing, File):
+                    thing.states = thing.states[-1:]
+                    thing.is_synced = True
+                    thing.is_saved = False
 
     def is_reachable(self, key):
         """Whether a directory, and all above it, are where they are for good."""

@@ -276,10 +276,16 @@ def databases(root, words, number, seed):
 def main():
     root, path, number, seed, kind = sys.argv[1:]
     words = Words(path)
-    if kind == "databases":
-        databases(root, words, int(number), seed)
-    else:
-        Files(root, words, int(number), seed).forever()
+    try:
+        if kind == "databases":
+            databases(root, words, int(number), seed)
+        else:
+            Files(root, words, int(number), seed).forever()
+    except (OSError, sqlite3.Error):
+        # Where the driver was ended there is nothing more to do.
+        if kind == "killed":
+            return
+        raise
 
 
 if __name__ == "__main__":
