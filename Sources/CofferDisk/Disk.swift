@@ -85,7 +85,7 @@ open class Disk: @unchecked Sendable {
     ) throws(Errno) -> Int {
         var done = 0
         while done < count {
-            let got = Glibc.pread(descriptor, buffer + done, count - done, offset + Int(done))
+            let got = readOnce(descriptor, buffer + done, count - done, offset + done)
             if got > 0 {
                 done += got
             } else if got == 0 {
@@ -103,13 +103,23 @@ open class Disk: @unchecked Sendable {
     ) throws(Errno) {
         var done = 0
         while done < count {
-            let put = Glibc.pwrite(descriptor, buffer + done, count - done, offset + Int(done))
+            let put = writeOnce(descriptor, buffer + done, count - done, offset + done)
             if put >= 0 {
                 done += put
             } else if errno != EINTR {
                 throw Errno(rawValue: errno)
             }
         }
+    }
+
+    /// One pread(2), which may bring less than was asked for: -1 and errno where it failed.
+    open func readOnce(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer, _ count: Int, _ offset: Int) -> Int {
+        Glibc.pread(descriptor, buffer, count, offset)
+    }
+
+    /// One pwrite(2), likewise.
+    open func writeOnce(_ descriptor: Int32, _ buffer: UnsafeRawPointer, _ count: Int, _ offset: Int) -> Int {
+        Glibc.pwrite(descriptor, buffer, count, offset)
     }
 
     /// ftruncate(2).

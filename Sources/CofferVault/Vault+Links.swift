@@ -65,6 +65,8 @@ extension Vault {
         if source.descriptor != target.descriptor {
             do throws(Errno) {
                 try disk.hardLink(from: source.descriptor, file.cString, to: target.descriptor, file.cString)
+                // A link on the disk without it would be one that leads nowhere.
+                if !keepsEntryOrder { try syncDirectory(target.descriptor) }
             } catch {
                 if error != .fileExists { throw .system(error) }
             }

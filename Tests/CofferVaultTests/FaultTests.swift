@@ -10,18 +10,24 @@ import Testing
 /// With the intent log, any single call to the system fails: each result that a program sees is true, nothing that was there before is damaged, and all is
 /// well when the fault is gone.
 struct FaultTests {
-    private static let count = getenv("COFFER_FAULTS").flatMap { Int(String(cString: $0)) } ?? 2
+    /// `COFFER_FAULTS` says how many sessions, `COFFER_FIRST_SEED` where their seeds begin.
+    private static let seeds: Range<Int> = {
+        let first = number("COFFER_FIRST_SEED") ?? 0
+        return first..<(first + (number("COFFER_FAULTS") ?? 2))
+    }()
+
+    private static func number(_ name: String) -> Int? { getenv(name).flatMap { Int(String(cString: $0)) } }
 
     @Test(arguments: [EIO, ENOSPC, EDQUOT], [false, true])
     func anyCallFailsOnce(code: Int32, isPartial: Bool) throws {
-        for seed in 0..<Self.count {
+        for seed in Self.seeds {
             try run(seed: UInt64(seed), Errno(rawValue: code), isPartial: isPartial, isLasting: false)
         }
     }
 
     /// From some call on nothing can be stored or synced, until that is over.
     @Test(arguments: [EIO, ENOSPC]) func allCallsFailForAWhile(code: Int32) throws {
-        for seed in 0..<Self.count {
+        for seed in Self.seeds {
             try run(seed: UInt64(seed), Errno(rawValue: code), isPartial: false, isLasting: true)
         }
     }
@@ -31,7 +37,6 @@ struct FaultTests {
         try whole.run(failing: nil, error, isPartial: isPartial, isLasting: isLasting)
         #expect(whole.calls > 100)
         for call in 0..<whole.calls {
-            if let only = getenv("DBG"), Int(String(cString: only)) != call { continue }
             let session = try FaultSession(seed: seed)
             do {
                 try session.run(failing: call, error, isPartial: isPartial, isLasting: isLasting)
@@ -170,13 +175,6 @@ private final class FaultSession {
             disk.pausingCalls { [self] in
                 if step % 2 == 0 { checkPromises() }
             }
-        }
-        if getenv("DBG") != nil {
-            print(
-                "DBG", doing, files.firstIndex { $0 === file }!, "failed", failed, file.model.size, file.contents.size,
-                file.others.map(\.size), "pend", file.contents.logged!.pending.isEmpty, "newIn",
-                file.contents.logged!.newIn.load(ordering: .relaxed), "unsure",
-                file.contents.logged!.isUnsure.load(ordering: .relaxed))
         }
         var trouble: Error?
         disk.pausingCalls { [self] in

@@ -13,13 +13,14 @@ final class TreeVault {
     let tree: Tree
     let scratch: Scratch
 
-    init(nameMax: Int = 255, epochs: [UInt8] = [0], disk: Disk = Disk()) throws {
+    init(nameMax: Int = 255, epochs: [UInt8] = [0], disk: Disk = Disk(), rootDescriptor: Int32? = nil) throws {
         home = try TemporaryDirectory()
         guard mkdir(home.file("vault"), 0o700) == 0 else { throw Errno(rawValue: errno) }
         var keys: [UInt8: SecretKey] = [:]
         for epoch in epochs { keys[epoch] = try SecretKey(copying: [UInt8](repeating: epoch &+ 3, count: 32)) }
         vault = Vault(
-            disk: disk, rootDescriptor: try openFile(home.file("vault"), flags: O_RDONLY | O_DIRECTORY),
+            disk: disk,
+            rootDescriptor: try rootDescriptor ?? openFile(home.file("vault"), flags: O_RDONLY | O_DIRECTORY),
             ring: try KeyRing(keys: keys), vaultID: Array(0..<16), cipher: .aes256GCM, nameMax: nameMax)
         tree = Tree(vault)
         scratch = try Scratch()

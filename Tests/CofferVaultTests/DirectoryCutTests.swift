@@ -1,0 +1,169 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import CofferVault
+
+/// Directories, links and long names through power cuts at any call: nothing becomes unreadable, and what is there is what was there after some step since
+/// the last sync.
+struct DirectoryCutTests {
+    /// `COFFER_TREE_CUTS` says how many workloads, `COFFER_FIRST_SEED` where their seeds begin.
+    private static let count = getenv("COFFER_TREE_CUTS").flatMap { Int(String(cString: $0)) } ?? 4
+    private static let first = getenv("COFFER_FIRST_SEED").flatMap { Int(String(cString: $0)) } ?? 0
+
+    @Test(arguments: SimulatedTree.Journal.allCases) func treesStayReadable(journal: SimulatedTree.Journal) throws {
+        var cuts = 0
+        for seed in 0..<Self.count {
+            let workload = try TreeCut(journal, seed: UInt64(Self.first + seed))
+            try workload.run(steps: 60)
+            cuts += workload.cuts
+            if workload.failure != nil { return }
+        }
+        print("\(cuts) power cuts of directories")
+        #expect(cuts > 30 * Self.count)
+    }
+}
+
+private final class TreeCut {
+    private let disk: SimulatedTree
+    private let vault: TreeVault
+    private let seed: UInt64
+    private var random: SeededRandom
+    /// What the tree has been since it was synced, as texts.
+    private var states: [String] = []
+    private var doing = ""
+    private(set) var cuts = 0
+    private(set) var failure: String?
+
+    init(_ journal: SimulatedTree.Journal, seed: UInt64) throws {
+        self.seed = seed
+        random = SeededRandom(seed: seed)
+        disk = SimulatedTree(journal)
+        vault = try TreeVault(nameMax: 143, disk: disk, rootDescriptor: disk.root())
+    }
+
+    func run(steps: Int) throws {
+        states = [try Self.text(vault, "")]
+        for step in 0..<steps {
+            let action = try choose()
+            doing = "step \(step): \(action.name)"
+            // What it will be is known before: the step is done on a copy of the disk first, which nothing befalls.
+            var sure = random
+            let copy = disk.crashed(everything: true, &sure)
+            let other = try TreeVault(nameMax: 143, disk: copy, rootDescriptor: copy.root())
+            do {
+                try action.body(other)
+            } catch is VaultError {
+                continue
+            }
+            states.append(try Self.text(other, ""))
+            disk.onChange = { [unowned self] in cut() }
+            try action.body(vault)
+            disk.onChange = nil
+            if disk.unsynced == 0 { states = [states[states.count - 1]] }
+            if let failure {
+                Issue.record("\(disk.journal), seed \(seed), \(doing): \(failure)")
+                return
+            }
+        }
+    }
+
+    private func cut() {
+        guard failure == nil, random.oneIn(2) else { return }
+        cuts += 1
+        let left = disk.crashed(everything: false, &random)
+        do {
+            let other = try TreeVault(nameMax: 143, disk: left, rootDescriptor: left.root())
+            let found = try Self.text(other, "")
+            // Btrfs may have written a later change and not an earlier one.
+            if disk.journal != .btrfs, !states.contains(found) { failure = "\(found) is none of \(states)" }
+        } catch {
+            failure = "\(error)"
+        }
+    }
+
+    private struct Unreadable: Error {
+        let path: String
+    }
+
+    /// Everything there is, all of it read.
+    private static func text(_ vault: TreeVault, _ path: String) throws -> String {
+        var text = ""
+        for name in try vault.list(path) {
+            if name == "?" { throw Unreadable(path: path) }
+            let full = path + "/" + name
+            let entry = try vault.entry(full)
+            if entry.isDirectory {
+                text += "\(name.prefix(3)){\(try Self.text(vault, full))} "
+            } else {
+                text += "\(name.prefix(3))>\(try vault.target(full).count) "
+            }
+        }
+        return text
+    }
+
+    // MARK: Steps
+
+    private struct Action {
+        let name: String
+        let body: (TreeVault) throws -> Void
+    }
+
+    private func anyName() -> String {
+        ["a", "b", "c", "L" + String(repeating: "l", count: 120), "M" + String(repeating: "m", count: 200)][
+            random.below(5)]
+    }
+
+    private func anyDirectory() throws -> String {
+        var path = ""
+        for _ in 0..<random.below(4) {
+            let below = try vault.list(path).filter { try vault.entry(path + "/" + $0).isDirectory }
+            guard !below.isEmpty else { break }
+            path += "/" + below[random.below(below.count)]
+        }
+        return path
+    }
+
+    private func choose() throws -> Action {
+        let (path, other) = (try anyDirectory() + "/" + anyName(), try anyDirectory() + "/" + anyName())
+        switch random.below(12) {
+        case 0...2: return Action(name: "mkdir \(path)") { try $0.makeDirectory(path) }
+        case 3:
+            let count = random.oneIn(2) ? 20 : 3000
+            return Action(name: "symlink \(path)") { try $0.makeLink(path, to: String(repeating: "t", count: count)) }
+        case 4: return Action(name: "remove \(path)") { try $0.remove(path) }
+        case 5:
+            return Action(name: "link \(path) \(other)") { vault in
+                if try vault.entry(path).isDirectory { throw VaultError.system(.notPermitted) }
+                try vault.makeHardLink(path, to: other)
+            }
+        case 6: return Action(name: "sync all") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+        case 7:
+            let directory = try anyDirectory()
+            return Action(name: "sync \(directory)") { vault in
+                let open = try vault.directory(directory)
+                try withExtendedLifetime(open) { try vault.vault.syncDirectory(open.directory.descriptor) }
+            }
+        case 8: return Action(name: "exchange \(path) \(other)") { try Self.rename($0, path, other, .exchange) }
+        default: return Action(name: "rename \(path) \(other)") { try Self.rename($0, path, other, .replace) }
+        }
+    }
+
+    /// What the system would refuse, the simulation does not know to.
+    private static func rename(_ vault: TreeVault, _ path: String, _ other: String, _ mode: Disk.RenameMode) throws {
+        if (other + "/").hasPrefix(path + "/") || (path + "/").hasPrefix(other + "/") {
+            throw VaultError.system(.invalidArgument)
+        }
+        let old = try vault.entry(path)
+        let (parent, name) = try vault.parent(other)
+        if mode == .replace, let existing = try vault.vault.lookUp(name, in: parent.directory),
+            existing.isDirectory != old.isDirectory
+        {
+            throw VaultError.system(.isDirectory)
+        }
+        try vault.rename(path, to: other, mode)
+    }
+}
