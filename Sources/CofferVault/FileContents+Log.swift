@@ -237,27 +237,24 @@ extension FileContents {
 
     private var synced: LogRecord { .synced(size: BlockGeometry.cipherSize(plainSize: size)) }
 
-    /// Makes durable what the log does not hold. Everything else is durable already.
+    /// Makes durable what the log does not hold, and waits for what it does.
     func syncLogged(dataOnly: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
-        // Whoever finds nothing left to do has waited for whoever does it.
+        // Whoever finds nothing else to do comes after whoever did it: these are taken back only then.
+        if !file.hasUnloggedChanges.load(ordering: .acquiring), file.newIn.load(ordering: .acquiring) == 0 {
+            try file.pending.commit(log)
+            if !dataOnly { try syncNow(dataOnly: false, log) }
+            return
+        }
         try file.syncing.withLock { _ throws(VaultError) in
             // No change is under way meanwhile, so that "synced" is true of all that the log says by then.
             ranges.lock(0, RangeLock.endless, exclusive: false)
             defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
-            let isUnlogged = file.hasUnloggedChanges.load(ordering: .acquiring)
-            let isNew = file.newIn.load(ordering: .relaxed) != 0
-            if !isUnlogged && !isNew {
-                try file.pending.commit(log)
-                if dataOnly { return }
-            } else {
-                try drain()
-            }
+            try drain()
             try syncNow(dataOnly: dataOnly, log)
-            guard isUnlogged || isNew else { return }
-            file.hasUnloggedChanges.store(false, ordering: .releasing)
             file.hasUnsyncedCuts.store(false, ordering: .relaxed)
-            file.newIn.store(0, ordering: .relaxed)
             file.growsIn.store(0, ordering: .relaxed)
+            file.newIn.store(0, ordering: .releasing)
+            file.hasUnloggedChanges.store(false, ordering: .releasing)
             // Where the log cannot take it, it says less than is true, and what comes next will fail or be logged.
             do throws(VaultError) {
                 if let ticket = try log.append([synced], for: file, header: header.bytes) { log.end(ticket) }

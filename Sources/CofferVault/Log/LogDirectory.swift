@@ -20,6 +20,8 @@ public final class LogDirectory: @unchecked Sendable {
 
         """
     private static let leftPrefix = Array("left.".utf8)
+    /// More are left for the next time.
+    private static let leftLimit = 16
 
     private let disk: Disk
     private let rootDescriptor: Int32
@@ -184,7 +186,7 @@ public final class LogDirectory: @unchecked Sendable {
         defer { disk.close(listing) }
         try RawDirectory(disk: disk, descriptor: listing).forEach { name, _ in
             if name.starts(with: leftPrefix) { names.append(StoredName(name)) }
-            return true
+            return names.count < leftLimit
         }
         return names
     }

@@ -150,7 +150,9 @@ public struct LogRecovery {
         for (index, descriptor) in (descriptors + leftovers).enumerated() {
             var bytes: [UInt8] = []
             do throws(Errno) {
-                bytes = try disk.readBytes(descriptor, limit: Int(try disk.status(descriptor).st_size))
+                // No more than a log ever has, whatever is in its place.
+                let size = min(Int(try disk.status(descriptor).st_size), LogDirectory.standardCapacity)
+                bytes = try disk.readBytes(descriptor, limit: size)
             } catch {
                 report.failed.append(Report.Failure(path: [ReservedName.log], error: .system(error)))
             }
