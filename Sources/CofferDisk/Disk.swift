@@ -192,6 +192,11 @@ open class Disk: @unchecked Sendable {
         [0xEF53, 0x5846_5342, 0x0102_1994].contains(coffer_file_system_type(descriptor))
     }
 
+    /// Whether an object keeps its inode number when the file system is mounted anew: not so on FAT and exFAT, which have none.
+    open func keepsInodeNumbers(_ descriptor: Int32) -> Bool {
+        ![0x4D44, 0x2011_BAB0].contains(coffer_file_system_type(descriptor))
+    }
+
     /// fstatvfs(2).
     open func fileSystemStatus(_ descriptor: Int32) throws(Errno) -> statvfs {
         var result = statvfs()

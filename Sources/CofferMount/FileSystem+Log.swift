@@ -51,9 +51,13 @@ extension FileSystem {
                 }
             }
             if !isExchange, let replaced { try keepTrack(of: replaced, newParent) }
-            return try making(in: isExchange ? [newParent, parent] : [newParent]) { _ throws(VaultError) in
+            let isLast = !isExchange && replaced.map { $0.isFile && $0.status.st_nlink == 1 } ?? false
+            let gone = isLast ? replaced.flatMap { intents.known($0.status) } : nil
+            let result = try making(in: isExchange ? [newParent, parent] : [newParent]) { _ throws(VaultError) in
                 try body()
             }
+            intents.forget(gone)
+            return result
         }
     }
 
@@ -79,8 +83,9 @@ extension FileSystem {
     ) throws(VaultError) -> Result {
         guard let intents = vault.log, entry.isFile else { return try body() }
         if entry.status.st_nlink == 1 {
+            let known = intents.known(entry.status)
             let result = try body()
-            intents.forget(entry.status)
+            intents.forget(known)
             return result
         }
         return try intents.changingPlaces { () throws(VaultError) in

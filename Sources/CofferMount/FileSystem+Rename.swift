@@ -60,7 +60,6 @@ extension FileSystem {
         if outcome.isSourceMarked { mark(parent) }
         if outcome.isTargetMarked { mark(newParent) }
         if let replaced, !isExchange {
-            if replaced.isFile, replaced.status.st_nlink == 1 { vault.log?.forget(replaced.status) }
             noteRemoved(replaced, newParent, orphan)
         }
         move(

@@ -29,7 +29,7 @@ extension FileContents {
                     payload: UnsafeRawBufferPointer(
                         start: scratch.probe + FileHeader.byteCount, count: BlockGeometry.overhead),
                     isPromiseEnding: true
-                ) { isLogged throws(VaultError) in try cutToNothing(isLogged: isLogged, scratch) }
+                ) { _ throws(VaultError) in try cutToNothing(scratch) }
             }
         } catch {
             header = old
@@ -40,8 +40,8 @@ extension FileContents {
         knowledge.withLock { $0 = Knowledge(isEmptyUnstored: $0.isEmptyUnstored, isEndVerified: true) }
     }
 
-    /// What the log has promised is done, now or later; else the system may refuse it, and everything is as it was.
-    private func cutToNothing(isLogged: Bool, _ scratch: Scratch) throws(VaultError) {
+    /// The system may refuse it, and everything is as it was.
+    private func cutToNothing(_ scratch: Scratch) throws(VaultError) {
         let oldCount = try system { () throws(Errno) in
             try disk.read(descriptor, into: scratch.oldImage, count: BlockGeometry.emptyFileCount, at: 0)
         }
@@ -49,7 +49,6 @@ extension FileContents {
             try storeEmpty(scratch)
         } catch {
             knowledge.withLock { $0.isEmptyUnstored = true }
-            if isLogged { return }
             do throws(Errno) {
                 try disk.write(descriptor, scratch.oldImage, count: oldCount, at: 0)
             } catch {

@@ -23,7 +23,12 @@ extension FileContents {
             noteUnlogged(file, cuts: cutSize != nil)
             return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
         }
-        try makeSure(file)
+        if file.isUnsure.load(ordering: .acquiring) {
+            // Until what was given up is void, which takes the whole file, nothing is logged that would rely on it.
+            try drain()
+            noteUnlogged(file, cuts: cutSize != nil)
+            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+        }
         let total = (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount
         let present = max(1, BlockGeometry.blockCount(plainSize: size))
         let replaced = max(0, min(present - firstBlock, total))
@@ -70,7 +75,10 @@ extension FileContents {
         }
         defer { if let ticket { log.end(ticket) } }
         // One that has no name any more, or none that is known, is written directly, and synced where a program asks for it.
-        if ticket == nil { noteUnlogged(file, cuts: cutSize != nil) }
+        if ticket == nil {
+            try drain()
+            noteUnlogged(file, cuts: cutSize != nil)
+        }
         if let ticket {
             try commit(ticket, log, file)
             // What was logged before this is in its place before it.
@@ -92,6 +100,8 @@ extension FileContents {
             throw error
         }
         file.hasUnsyncedCuts.store(true, ordering: .relaxed)
+        // Whoever makes it grow again says so again.
+        file.growsIn.store(0, ordering: .relaxed)
         file.pending.add(
             ticket, first: firstBlock, byteCount: byteCount, cutSize: cutSize, descriptor: log.descriptor(of: ticket),
             in: self)
@@ -113,8 +123,8 @@ extension FileContents {
         }
     }
 
-    /// Before anything more is logged of a file: what was given up is made void.
-    private func makeSure(_ file: LoggedFile) throws(VaultError) {
+    /// Before anything more is logged of a file: what was given up is made void. Only under a lock on everything.
+    func makeSure(_ file: LoggedFile) throws(VaultError) {
         guard file.isUnsure.load(ordering: .relaxed) else { return }
         try voidLog()
         file.isUnsure.store(false, ordering: .relaxed)
@@ -155,6 +165,8 @@ extension FileContents {
     /// A record that fills a hole, or adds a block, says that nothing was there: so nothing must be, on the disk too.
     private func syncCuts(_ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
         guard file.hasUnsyncedCuts.load(ordering: .relaxed) else { return }
+        // Cuts that could not be made yet among them.
+        try drain()
         try syncNow(dataOnly: true, log)
         file.hasUnsyncedCuts.store(false, ordering: .relaxed)
     }
@@ -203,8 +215,14 @@ extension FileContents {
         }
         defer { log.end(ticket) }
         try commit(ticket, log, file)
+        do throws(VaultError) {
+            try body(true)
+        } catch {
+            // It was said, and is not so.
+            file.isUnsure.store(true, ordering: .releasing)
+            throw error
+        }
         if isPromiseEnding { file.newIn.store(log.order(of: ticket), ordering: .relaxed) }
-        try body(true)
     }
 
     /// After a failure: what the log says of blocks from `first` on is void.
@@ -242,8 +260,11 @@ extension FileContents {
         // Whoever finds nothing else to do comes after whoever did it: these are taken back only then.
         if !file.hasUnloggedChanges.load(ordering: .acquiring), file.newIn.load(ordering: .acquiring) == 0 {
             try file.pending.commit(log)
-            if !dataOnly { try syncNow(dataOnly: false, log) }
-            return
+            // Unless the log failed meanwhile, and somebody stored directly what it was to have.
+            if !file.hasUnloggedChanges.load(ordering: .acquiring) {
+                if !dataOnly { try syncNow(dataOnly: false, log) }
+                return
+            }
         }
         try file.syncing.withLock { _ throws(VaultError) in
             // No change is under way meanwhile, so that "synced" is true of all that the log says by then.
@@ -251,13 +272,17 @@ extension FileContents {
             defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
             try drain()
             try syncNow(dataOnly: dataOnly, log)
+            let hadCuts = file.hasUnsyncedCuts.load(ordering: .relaxed)
             file.hasUnsyncedCuts.store(false, ordering: .relaxed)
             file.growsIn.store(0, ordering: .relaxed)
             file.newIn.store(0, ordering: .releasing)
             file.hasUnloggedChanges.store(false, ordering: .releasing)
             // Where the log cannot take it, it says less than is true, and what comes next will fail or be logged.
             do throws(VaultError) {
-                if let ticket = try log.append([synced], for: file, header: header.bytes) { log.end(ticket) }
+                guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
+                defer { log.end(ticket) }
+                // What was cut must not be cut again.
+                if hadCuts { try log.commit(ticket) }
             } catch {
                 log.noteFailedSync()
             }

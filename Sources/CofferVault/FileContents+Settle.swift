@@ -5,7 +5,9 @@ import SystemPackage
 /// Taking permissions back.
 extension FileContents {
     /// Whether blocks are stored with more permission than they should have by now.
-    public var needsSettling: Bool { knowledge.withLock { !$0.stale.isEmpty || $0.hasSurplus || $0.isEmptyUnstored } }
+    public var needsSettling: Bool {
+        if let logged, logged.isUnsure.load(ordering: .acquiring) { return true }
+        return knowledge.withLock { !$0.stale.isEmpty || $0.hasSurplus || $0.isEmptyUnstored } }
 
     /// Seals again every block that is marked final but not last, or whose gap reaches over blocks that were filled. The file's times stay: no
     /// program changed it.
@@ -21,6 +23,7 @@ extension FileContents {
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         let before = try system { () throws(Errno) in try disk.status(descriptor) }
         try finishEmptying(scratch)
+        if let logged { try makeSure(logged) }
         if knowledge.withLock({ $0.hasSurplus }) {
             try drain()
             try system { () throws(Errno) in

@@ -19,8 +19,8 @@ struct IntentLogOpening {
     let logger: Logger
 
     /// The log of a vault that this process alone writes to. Nil where there can be none, which a person is told: without one a power cut may tear what is
-    /// being written.
-    func forWriting() -> LogDirectory? {
+    /// being written. Where there is one that cannot be recovered from, nothing may be written: what it says would be done later, over newer files.
+    func forWriting() throws(CommandError) -> LogDirectory? {
         do throws(VaultError) {
             let log = try LogDirectory(
                 disk: disk, ring: opened.ring, rootDescriptor: root, cipher: opened.config.cipher,
@@ -28,6 +28,9 @@ struct IntentLogOpening {
             if let report = log.report { tell(report) }
             return log
         } catch {
+            if LogDirectory.holdsRecords(disk: disk, ring: opened.ring, rootDescriptor: root) {
+                throw unrecovered(error)
+            }
             warn(
                 "\(quoted(vault)) is mounted without an intent log (\(text(error))): a power cut may damage what is being written"
             )
@@ -36,15 +39,23 @@ struct IntentLogOpening {
     }
 
     /// Recovers a vault that others may write to from now on too, if nobody has it mounted yet.
-    func beforeSharing() {
+    func beforeSharing() throws(CommandError) {
         do throws(VaultError) {
             let report = try LogDirectory.recover(
                 disk: disk, ring: opened.ring, rootDescriptor: root, cipher: opened.config.cipher,
                 scratch: try scratch())
             if let report { tell(report) }
         } catch {
-            warn("\(quoted(vault)) was not unmounted, and cannot be recovered now: \(text(error))")
+            throw unrecovered(error)
         }
+    }
+
+    private func unrecovered(_ error: VaultError) -> CommandError {
+        let who = error == .system(.permissionDenied) ? "; whoever had it mounted, or root, can" : ""
+        return CommandError(
+            .inputOutput,
+            "\(quoted(vault)) was not unmounted, and cannot be recovered now: \(text(error))\(who). With --read-only it can be mounted as it is"
+        )
     }
 
     /// Says that a vault which is only read would have to be recovered first.

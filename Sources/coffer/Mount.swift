@@ -128,7 +128,7 @@ struct Mount: ParsableCommand {
             disk: directory.disk, root: root, opened: opened, vault: vault, logger: logger)
         var intents: LogDirectory?
         switch options.company {
-        case .alone: if logIsWanted { intents = opening.forWriting() } else { opening.beforeSharing() }
+        case .alone: if logIsWanted { intents = try opening.forWriting() } else { try opening.beforeSharing() }
         case .together: try beforeSharing(directory, opening)
         case .watching: opening.forReading()
         }
@@ -164,9 +164,15 @@ struct Mount: ParsableCommand {
 
     /// What was left by a driver that was alone is recovered by the first of those who share.
     private func beforeSharing(_ directory: VaultDirectory, _ opening: IntentLogOpening) throws(CommandError) {
+        guard LogDirectory.isThere(disk: directory.disk, rootDescriptor: directory.descriptor) else { return }
+        var isAlone = false
         do throws(Errno) {
-            guard LogDirectory.isThere(disk: directory.disk, rootDescriptor: directory.descriptor) else { return }
-            if try directory.disk.tryLock(directory.descriptor, exclusive: true) { opening.beforeSharing() }
+            isAlone = try directory.disk.tryLock(directory.descriptor, exclusive: true)
+        } catch {
+            throw CommandError(error, "lock it", vault: vault)
+        }
+        if isAlone { try opening.beforeSharing() }
+        do throws(Errno) {
             // The exclusive lock, or none after a failed attempt, becomes a shared one again.
             if try directory.disk.waitForLock(directory.descriptor, exclusive: false) { return }
         } catch {

@@ -79,7 +79,10 @@ extension IntentLog {
             unlock()
             let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try file.pending.apply(self) }
             lock()
-            if !file.pending.isEmpty { pendingFiles[key] = file }
+            if !file.pending.isEmpty {
+                pendingFiles[key] = file
+                signal()
+            }
             if case .failure(let error) = outcome { failure = error }
         }
         if let failure { throw failure }
@@ -119,10 +122,24 @@ extension IntentLog {
         unlock()
     }
 
-    /// The other segment, which is empty, becomes active.
+    /// The other segment, which is empty, becomes active: once the present one's records are durable, for what comes after them relies on them.
     private func switchLocked() throws(VaultError) {
-        try begin(1 - active)
-        active = 1 - active
+        let old = active
+        while segments[old].isSyncing {
+            wait()
+            if active != old { return }
+        }
+        if segments[old].failure == nil, segments[old].durable < segments[old].written {
+            do throws(Errno) {
+                try disk.sync(segments[old].descriptor, dataOnly: true)
+                segments[old].durable = segments[old].written
+            } catch {
+                // Those who wait for it hear of it.
+                segments[old].failure = error
+            }
+        }
+        try begin(1 - old)
+        active = 1 - old
         signal()
     }
 

@@ -121,11 +121,19 @@ extension IntentLog {
         unlock()
     }
 
-    /// The log has nothing more to do with an object: it is gone.
-    public func forget(_ status: stat) {
+    /// What the log knows an object as, if it does.
+    public func known(_ status: stat) -> LoggedFile? {
         lock()
         defer { unlock() }
-        files[LoggedFile.Key(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))] = nil
+        return files[LoggedFile.Key(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))]
+    }
+
+    /// The log has nothing more to do with a file: it is gone. Another that has got its number by now is not meant.
+    public func forget(_ file: LoggedFile?) {
+        guard let file else { return }
+        lock()
+        defer { unlock() }
+        if files[file.key] === file { files[file.key] = nil }
     }
 
     /// Runs what changes places, while no place is being written.

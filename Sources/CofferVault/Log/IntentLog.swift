@@ -97,8 +97,9 @@ public final class IntentLog: @unchecked Sendable {
         pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
         pthread_mutex_init(places, &attributes)
         pthread_mutexattr_destroy(&attributes)
-        // Neither may be found again once the new one has begun.
-        for index in 0..<2 { try clear(index) }
+        // Neither may be found again once the new one has begun, nor the older one without the newer.
+        for index in try Self.oldestFirst(descriptors, disk, ring) { try clear(index) }
+        for index in 0..<2 { try prepare(index) }
         try begin(0)
     }
 
@@ -112,16 +113,37 @@ public final class IntentLog: @unchecked Sendable {
         places.deallocate()
     }
 
+    /// The segments' indices, in the order in which they were begun.
+    static func oldestFirst(_ descriptors: [Int32], _ disk: Disk, _ ring: KeyRing) throws(VaultError) -> [Int] {
+        var orders: [UInt64] = []
+        for descriptor in descriptors {
+            let head = try system { () throws(Errno) in
+                try disk.readBytes(descriptor, limit: LogSegment.headerCount)
+            }
+            orders.append(head.withUnsafeBytes { LogSegment.parse($0, ring: ring)?.header.order ?? 0 })
+        }
+        return orders.indices.sorted { orders[$0] < orders[$1] }
+    }
+
     // MARK: Segments. The caller holds the mutex, or nobody else has the log yet.
 
-    /// Makes a segment's file one that holds nothing and has its least room, durably.
+    /// Makes a segment's file one that holds nothing, durably.
     private func clear(_ index: Int) throws(VaultError) {
+        let descriptor = segments[index].descriptor
+        try system { () throws(Errno) in
+            if try disk.status(descriptor).st_size == 0 { return }
+            try disk.write(descriptor, bytes: [UInt8](repeating: 0, count: LogSegment.headerCount))
+            try disk.sync(descriptor, dataOnly: true)
+        }
+    }
+
+    /// Gives a segment its least room, durably.
+    private func prepare(_ index: Int) throws(VaultError) {
         let descriptor = segments[index].descriptor
         let wanted = min(capacity, Self.leastCapacity)
         segments[index].allocated = try system { () throws(Errno) in
             let size = Int(try disk.status(descriptor).st_size)
-            try disk.write(descriptor, bytes: [UInt8](repeating: 0, count: LogSegment.headerCount))
-            if size < wanted { try fill(descriptor, from: max(size, LogSegment.headerCount), to: wanted) }
+            if size < wanted { try fill(descriptor, from: size, to: wanted) }
             try disk.sync(descriptor)
             return min(max(size, wanted), capacity)
         }
@@ -160,9 +182,10 @@ public final class IntentLog: @unchecked Sendable {
     static func place(of descriptor: Int32, _ rootDescriptor: Int32, _ disk: Disk) throws(VaultError) -> [UInt8] {
         try system { () throws(Errno) in
             let made = try disk.birthTime(at: descriptor, "")
+            let hasNumbers = disk.keepsInodeNumbers(descriptor)
             return LogSegment.place(
-                root: UInt64(try disk.status(rootDescriptor).st_ino),
-                segment: UInt64(try disk.status(descriptor).st_ino),
+                root: hasNumbers ? UInt64(try disk.status(rootDescriptor).st_ino) : 0,
+                segment: hasNumbers ? UInt64(try disk.status(descriptor).st_ino) : 0,
                 made: made.isExact ? (UInt64(max(0, made.time.tv_sec)), UInt64(made.time.tv_nsec)) : (0, 0))
         }
     }

@@ -70,6 +70,15 @@ public final class LogDirectory: @unchecked Sendable {
         let directory = try system { () throws(Errno) in try openDirectory(disk, rootDescriptor) }
         defer { disk.close(directory) }
         let (report, _) = try recover(disk, ring, rootDescriptor, directory, cipher, scratch)
+        // Who writes without a log from now on must not find this one again.
+        let segments = try openSegments(disk, directory).map(\.descriptor)
+        defer { for descriptor in segments { disk.close(descriptor) } }
+        for index in try IntentLog.oldestFirst(segments, disk, ring) {
+            try system { () throws(Errno) in
+                try disk.write(segments[index], bytes: [UInt8](repeating: 0, count: LogSegment.headerCount))
+                try disk.sync(segments[index], dataOnly: true)
+            }
+        }
         try remove(disk, rootDescriptor, directory)
         return report
     }
@@ -80,6 +89,29 @@ public final class LogDirectory: @unchecked Sendable {
             return try disk.status(at: rootDescriptor, ReservedName.log.cString).st_mode & S_IFMT == S_IFDIR
         } catch {
             return false
+        }
+    }
+
+    /// Whether there is a log that has something to say, or cannot be read.
+    public static func holdsRecords(disk: Disk, ring: KeyRing, rootDescriptor: Int32) -> Bool {
+        guard isThere(disk: disk, rootDescriptor: rootDescriptor) else { return false }
+        do throws(VaultError) {
+            let directory = try system { () throws(Errno) in
+                try disk.open(
+                    at: rootDescriptor, ReservedName.log.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+            }
+            defer { disk.close(directory) }
+            let segments = try openSegments(disk, directory).map(\.descriptor)
+            defer { for descriptor in segments { disk.close(descriptor) } }
+            for descriptor in segments {
+                let head = try system { () throws(Errno) in
+                    try disk.readBytes(descriptor, limit: LogSegment.headerCount)
+                }
+                if head.withUnsafeBytes({ LogSegment.parse($0, ring: ring) }) != nil { return true }
+            }
+            return false
+        } catch {
+            return true
         }
     }
 
@@ -100,14 +132,18 @@ public final class LogDirectory: @unchecked Sendable {
         let directory = try disk.open(at: root, ReservedName.log.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         do throws(Errno) {
             let file = try disk.open(
-                at: directory, tagName.cString, flags: O_WRONLY | O_CREAT | O_NOFOLLOW, mode: 0o600)
+                at: directory, tagName.cString, flags: O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, mode: 0o600)
             defer { disk.close(file) }
             try disk.write(file, bytes: Array(tag.utf8))
         } catch {
-            disk.close(directory)
-            throw error
+            // It is for copy tools, and nothing depends on it.
         }
         return directory
+    }
+
+    /// Whether a name in the log's directory is a regular file's.
+    private static func isFile(_ disk: Disk, _ directory: Int32, _ name: StoredName) throws(Errno) -> Bool {
+        try disk.status(at: directory, name.cString).st_mode & S_IFMT == S_IFREG
     }
 
     /// Runs what changes a directory that programs see, and not for them.
@@ -129,6 +165,10 @@ public final class LogDirectory: @unchecked Sendable {
         var result: [(StoredName, Int32)] = []
         for name in segmentNames {
             do throws(Errno) {
+                if flags & O_CREAT == 0 {
+                    let isSegment = try isFile(disk, directory, name)
+                    if !isSegment { continue }
+                }
                 result.append(
                     (
                         name,
@@ -152,6 +192,8 @@ public final class LogDirectory: @unchecked Sendable {
         var left: [(name: StoredName, descriptor: Int32)] = []
         defer { for (_, descriptor) in left { disk.close(descriptor) } }
         for name in try leftNames(disk, directory) {
+            let isSegment = try system { () throws(Errno) in try isFile(disk, directory, name) }
+            guard isSegment else { continue }
             left.append(
                 (
                     name,

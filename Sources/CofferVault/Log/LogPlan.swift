@@ -14,7 +14,14 @@ struct LogPlan {
     /// The places where new files may be.
     private(set) var making: [Making] = []
     private var index: [[UInt8]: Int] = [:]
+    private var makingPaths: Set<[StoredName]> = []
     private var moves: [(from: [StoredName], to: [StoredName])] = []
+    /// Which moves went to a place.
+    private var movesTo: [[StoredName]: [Int]] = [:]
+    /// Which files are, or may be, at a place or below it.
+    private var filesAt: [[StoredName]: Set<Int>] = [:]
+    /// Where one file is looked for at most.
+    private static let placeLimit = 64
 
     /// Takes a record in that speaks of places; false for any other.
     mutating func takePlace(_ record: LogRecord) -> Bool {
@@ -23,22 +30,28 @@ struct LogPlan {
             for path in placesBefore(path) { add(Making(path: path, since: since)) }
             return true
         case .moved(let from, let to):
-            for number in files.indices {
+            for number in filesAt[from] ?? [] {
                 for path in files[number].paths.reversed() {
-                    if let moved = Self.replacing(from, by: to, in: path) { files[number].add(moved) }
+                    if let moved = Self.replacing(from, by: to, in: path) { add(moved, to: number) }
                 }
             }
-            for place in making {
-                // What was made there may be what moves.
-                if let moved = Self.replacing(from, by: to, in: place.path) {
-                    add(Making(path: moved, since: place.since))
-                } else if from.starts(with: place.path) {
-                    add(Making(path: to, since: place.since))
-                }
-            }
+            takeMaking(from, to)
+            movesTo[to, default: []].append(moves.count)
             moves.append((from, to))
             return true
         default: return false
+        }
+    }
+
+    /// What was made there may be what moves; where it goes to a place that is known as well, it is found there.
+    private mutating func takeMaking(_ from: [StoredName], _ to: [StoredName]) {
+        let isKnown = makingPaths.contains(Array(to.dropLast()))
+        for place in making {
+            if let moved = Self.replacing(from, by: to, in: place.path) {
+                add(Making(path: moved, since: place.since))
+            } else if !isKnown, from.starts(with: place.path) {
+                add(Making(path: to, since: place.since))
+            }
         }
     }
 
@@ -53,17 +66,28 @@ struct LogPlan {
             index[id] = number
             files.append(RecoveryPlan(header: header, path: path, isNew: isNew, isForeign: isForeign))
         }
-        for place in placesBefore(path).reversed() { files[number].add(place) }
+        for place in placesBefore(path).reversed() { add(place, to: number) }
         return number
+    }
+
+    private mutating func add(_ path: [StoredName], to number: Int) {
+        if files[number].paths.count >= Self.placeLimit, !files[number].paths.contains(path) { return }
+        files[number].add(path)
+        for count in 1...max(1, path.count) { filesAt[Array(path.prefix(count)), default: []].insert(number) }
     }
 
     /// Where an object at a path may be if moves that the log knows of did not come to the disk; the path itself first.
     private func placesBefore(_ path: [StoredName]) -> [[StoredName]] {
         var places = [path]
-        for move in moves.reversed() {
-            for place in places {
-                if let before = Self.replacing(move.to, by: move.from, in: place), !places.contains(before) {
+        var next = [(path, moves.count)]
+        while let (place, bound) = next.popLast(), places.count < Self.placeLimit {
+            for count in 0...place.count {
+                let prefix = Array(place.prefix(count))
+                for move in movesTo[prefix] ?? [] where move < bound {
+                    let before = moves[move].from + place.dropFirst(count)
+                    if places.contains(before) { continue }
                     places.append(before)
+                    next.append((before, move))
                 }
             }
         }
@@ -71,7 +95,11 @@ struct LogPlan {
     }
 
     private mutating func add(_ place: Making) {
-        if !making.contains(place) { making.append(place) }
+        if !makingPaths.insert(place.path).inserted {
+            // The earlier of two times says all.
+            if making.contains(where: { $0.path == place.path && $0.since <= place.since }) { return }
+        }
+        making.append(place)
     }
 
     private static func replacing(

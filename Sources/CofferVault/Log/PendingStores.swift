@@ -115,11 +115,14 @@ final class PendingStores: @unchecked Sendable {
         }
     }
 
-    private func lastTickets() -> [IntentLog.Ticket] {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
+    private func lastTickets() -> [IntentLog.Ticket] { Self.lastTickets(snapshot()) }
+
+    /// What is farthest in each segment: not what was added last, for two threads may log in one order and add in the other.
+    private static func lastTickets(_ stores: [Store]) -> [IntentLog.Ticket] {
         var last: [Int: IntentLog.Ticket] = [:]
-        for store in stores { last[store.ticket.segment] = store.ticket }
+        for store in stores where store.ticket.end > last[store.ticket.segment]?.end ?? 0 {
+            last[store.ticket.segment] = store.ticket
+        }
         return Array(last.values)
     }
 
@@ -131,9 +134,7 @@ final class PendingStores: @unchecked Sendable {
             var failure: VaultError?
             let batch = snapshot()
             do throws(VaultError) {
-                var last: [Int: IntentLog.Ticket] = [:]
-                for store in batch { last[store.ticket.segment] = store.ticket }
-                for ticket in last.values { try log.commit(ticket) }
+                for ticket in Self.lastTickets(batch) { try log.commit(ticket) }
             } catch {
                 failure = error
             }
@@ -183,7 +184,10 @@ final class PendingStores: @unchecked Sendable {
         defer { pthread_mutex_unlock(mutex) }
         guard let file = owner else { return (0, nil, .success(())) }
         if batch.isEmpty { return (0, nil, .success(())) }
-        if !isProtected { file.logged?.hasUnloggedChanges.store(true, ordering: .releasing) }
+        if !isProtected {
+            file.logged?.hasUnloggedChanges.store(true, ordering: .releasing)
+            file.logged?.isUnsure.store(true, ordering: .releasing)
+        }
         var done = 0
         let outcome: Result<Void, Errno> = Result { () throws(Errno) in
             let before = try file.disk.status(file.descriptor)
