@@ -7,7 +7,8 @@ extension FileContents {
     /// Whether blocks are stored with more permission than they should have by now.
     public var needsSettling: Bool {
         if let logged, logged.isUnsure.load(ordering: .acquiring) { return true }
-        return knowledge.withLock { !$0.stale.isEmpty || $0.hasSurplus || $0.isEmptyUnstored } }
+        return knowledge.withLock { !$0.stale.isEmpty || $0.hasSurplus || $0.isEmptyUnstored }
+    }
 
     /// Seals again every block that is marked final but not last, or whose gap reaches over blocks that were filled. The file's times stay: no
     /// program changed it.

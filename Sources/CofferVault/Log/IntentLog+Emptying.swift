@@ -124,10 +124,10 @@ extension IntentLog {
 
     /// The other segment, which is empty, becomes active: once the present one's records are durable, for what comes after them relies on them.
     private func switchLocked() throws(VaultError) {
-        let old = active
+        let (old, order) = (active, segments[active].order)
         while segments[old].isSyncing {
             wait()
-            if active != old { return }
+            if segments[active].order != order { return }
         }
         if segments[old].failure == nil, segments[old].durable < segments[old].written {
             do throws(Errno) {

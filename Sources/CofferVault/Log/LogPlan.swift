@@ -18,10 +18,10 @@ struct LogPlan {
     private var moves: [(from: [StoredName], to: [StoredName])] = []
     /// Which moves went to a place.
     private var movesTo: [[StoredName]: [Int]] = [:]
-    /// Which files are, or may be, at a place or below it.
+    /// Which files were seen last at a place or below it.
     private var filesAt: [[StoredName]: Set<Int>] = [:]
     /// Where one file is looked for at most.
-    private static let placeLimit = 64
+    private static let placeLimit = 32
 
     /// Takes a record in that speaks of places; false for any other.
     mutating func takePlace(_ record: LogRecord) -> Bool {
@@ -31,9 +31,7 @@ struct LogPlan {
             return true
         case .moved(let from, let to):
             for number in filesAt[from] ?? [] {
-                for path in files[number].paths.reversed() {
-                    if let moved = Self.replacing(from, by: to, in: path) { add(moved, to: number) }
-                }
+                if let moved = Self.replacing(from, by: to, in: files[number].paths[0]) { add(moved, to: number) }
             }
             takeMaking(from, to)
             movesTo[to, default: []].append(moves.count)
@@ -71,25 +69,33 @@ struct LogPlan {
     }
 
     private mutating func add(_ path: [StoredName], to number: Int) {
-        if files[number].paths.count >= Self.placeLimit, !files[number].paths.contains(path) { return }
+        for prefix in Self.prefixes(files[number].paths[0]) { filesAt[prefix]?.remove(number) }
         files[number].add(path)
-        for count in 1...max(1, path.count) { filesAt[Array(path.prefix(count)), default: []].insert(number) }
+        for prefix in Self.prefixes(path) { filesAt[prefix, default: []].insert(number) }
     }
 
-    /// Where an object at a path may be if moves that the log knows of did not come to the disk; the path itself first.
+    private static func prefixes(_ path: [StoredName]) -> [[StoredName]] {
+        path.isEmpty ? [] : (1...path.count).map { Array(path.prefix($0)) }
+    }
+
+    /// Where an object at a path may be if moves that the log knows of did not come to the disk; the path itself first. Where entries come to the disk in order, that
+    /// is where it was before the last moves, one after the other; else some of them may be undone and others not.
     private func placesBefore(_ path: [StoredName]) -> [[StoredName]] {
         var places = [path]
-        var next = [(path, moves.count)]
-        while let (place, bound) = next.popLast(), places.count < Self.placeLimit {
-            for count in 0...place.count {
-                let prefix = Array(place.prefix(count))
-                for move in movesTo[prefix] ?? [] where move < bound {
-                    let before = moves[move].from + place.dropFirst(count)
-                    if places.contains(before) { continue }
-                    places.append(before)
-                    next.append((before, move))
-                }
+        var next = 0
+        var bounds = [moves.count]
+        while next < places.count, places.count < Self.placeLimit {
+            let place = places[next]
+            // The last move first.
+            let undone = Self.prefixes(place).flatMap { movesTo[$0] ?? [] }.filter { $0 < bounds[next] }.sorted(by: >)
+            for move in undone {
+                guard let before = Self.replacing(moves[move].to, by: moves[move].from, in: place),
+                    !places.contains(before), places.count < Self.placeLimit
+                else { continue }
+                places.append(before)
+                bounds.append(move)
             }
+            next += 1
         }
         return places
     }

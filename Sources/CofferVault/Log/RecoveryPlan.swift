@@ -13,6 +13,7 @@ struct RecoveryPlan {
         var older: Set<[UInt8]>
     }
 
+    private static let pathLimit = 64
     /// Where the file may be: where it was seen last comes first.
     private(set) var paths: [[StoredName]]
     /// The header that it should have.
@@ -47,6 +48,8 @@ struct RecoveryPlan {
     mutating func add(_ path: [StoredName]) {
         paths.removeAll { $0 == path }
         paths.insert(path, at: 0)
+        // Where it was long ago it is not.
+        if paths.count > Self.pathLimit { paths.removeLast() }
     }
 
     /// Nothing that was said before counts any more.
