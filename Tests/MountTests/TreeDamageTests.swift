@@ -147,9 +147,9 @@ import Testing
             """
             names() { getfattr --absolute-names -d -m user.coffer "$1" | grep -o '^user[^=]*'; }
             one=$(names $(s a) | head -1)
-            setfattr -n $one -v 0x$(getfattr --absolute-names -e hex -n $one $(s a) | grep -o '0x.*' | cut -c3- | sed 's/..$/00/') $(s a)
+            setfattr -n $one -v 0x$(getfattr --absolute-names -e hex -n $one $(s a) | grep -o '=0x.*' | cut -c4- | sed 's/00$/01/;t;s/..$/00/') $(s a)
             two=$(names $(s a) | tail -1)
-            setfattr -n $two -v $(getfattr --absolute-names -e hex -n $two $(s a) | grep -o '0x.*') $(s b)
+            setfattr -n $two -v $(getfattr --absolute-names -e hex -n $two $(s a) | grep -o '=0x.*' | cut -c2-) $(s b)
             setfattr -n user.planted -v x $(s b)
             d=$(names $(s d)); setfattr -x $d $(s d)
             setfattr -n ${d%????}AAAA -v 0x0011 $(s d)
