@@ -18,7 +18,7 @@ struct LogPlan {
     private var moves: [(from: [StoredName], to: [StoredName])] = []
     /// Which moves went to a place.
     private var movesTo: [[StoredName]: [Int]] = [:]
-    /// Which files were seen last at a place or below it.
+    /// Which files were seen, or may be, at a place or below it.
     private var filesAt: [[StoredName]: Set<Int>] = [:]
     /// Where one file is looked for at most.
     private static let placeLimit = 32
@@ -31,7 +31,12 @@ struct LogPlan {
             return true
         case .moved(let from, let to):
             for number in filesAt[from] ?? [] {
-                if let moved = Self.replacing(from, by: to, in: files[number].paths[0]) { add(moved, to: number) }
+                let paths = files[number].paths
+                // Where it was before may have moved too, and it be still there: entries may come to the disk in any order.
+                for path in paths.dropFirst() {
+                    if let moved = Self.replacing(from, by: to, in: path) { add(moved, to: number, isLast: true) }
+                }
+                if let moved = Self.replacing(from, by: to, in: paths[0]) { add(moved, to: number) }
             }
             takeMaking(from, to)
             movesTo[to, default: []].append(moves.count)
@@ -68,9 +73,8 @@ struct LogPlan {
         return number
     }
 
-    private mutating func add(_ path: [StoredName], to number: Int) {
-        for prefix in Self.prefixes(files[number].paths[0]) { filesAt[prefix]?.remove(number) }
-        files[number].add(path)
+    private mutating func add(_ path: [StoredName], to number: Int, isLast: Bool = false) {
+        files[number].add(path, isLast: isLast)
         for prefix in Self.prefixes(path) { filesAt[prefix, default: []].insert(number) }
     }
 

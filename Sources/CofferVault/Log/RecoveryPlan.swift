@@ -44,8 +44,12 @@ struct RecoveryPlan {
         self.isForeign = isForeign
     }
 
-    /// The file was seen at, or is on its way to, another place.
-    mutating func add(_ path: [StoredName]) {
+    /// The file was seen at, or is on its way to, another place; with `isLast` it is there if nowhere else.
+    mutating func add(_ path: [StoredName], isLast: Bool = false) {
+        if isLast {
+            if paths.count < Self.pathLimit, !paths.contains(path) { paths.append(path) }
+            return
+        }
         paths.removeAll { $0 == path }
         paths.insert(path, at: 0)
         // Where it was long ago it is not.
