@@ -29,7 +29,7 @@ extension FileContents {
                     payload: UnsafeRawBufferPointer(
                         start: scratch.probe + FileHeader.byteCount, count: BlockGeometry.overhead),
                     isPromiseEnding: true
-                ) { _ throws(VaultError) in try cutToNothing(scratch) }
+                ) { () throws(VaultError) in try cutToNothing(scratch) }
             }
         } catch {
             header = old

@@ -198,25 +198,25 @@ extension FileContents {
     /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once. With `isPromiseEnding` the file is like a new one after.
     func announcing(
         _ record: LogRecord, payload: UnsafeRawBufferPointer? = nil, isPromiseEnding: Bool = false,
-        _ body: (_ isLogged: Bool) throws(VaultError) -> Void
+        _ body: () throws(VaultError) -> Void
     ) throws(VaultError) {
-        guard let log, let file = logged else { return try body(false) }
+        guard let log, let file = logged else { return try body() }
         try drain()
         if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
             defer { log.end(ticket) }
             noteUnlogged(file, cuts: true)
             if case .empty = record { log.introduceAnew(file) }
-            return try body(false)
+            return try body()
         }
         try makeSure(file)
         noteUnlogged(file, cuts: true)
         guard let ticket = try log.append([record], payload: payload, for: file, header: header.bytes) else {
-            return try body(false)
+            return try body()
         }
         defer { log.end(ticket) }
         try commit(ticket, log, file)
         do throws(VaultError) {
-            try body(true)
+            try body()
         } catch {
             // It was said, and is not so.
             file.isUnsure.store(true, ordering: .releasing)

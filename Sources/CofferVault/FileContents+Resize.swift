@@ -240,7 +240,7 @@ extension FileContents {
     func release(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
         touch()
         guard first < limit else { return }
-        try announcing(.punch(first: first, limit: limit)) { _ throws(VaultError) in
+        try announcing(.punch(first: first, limit: limit)) { () throws(VaultError) in
             try releaseNow(first, limit, scratch)
         }
     }

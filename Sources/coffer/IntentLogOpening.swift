@@ -19,23 +19,23 @@ struct IntentLogOpening {
     let logger: Logger
 
     /// The log of a vault that this process alone writes to. Nil where there can be none, which a person is told: without one a power cut may tear what is
-    /// being written. Where there is one that cannot be recovered from, nothing may be written: what it says would be done later, over newer files.
+    /// being written. Throws where there is one that cannot be recovered from.
     func forWriting() throws(CommandError) -> LogDirectory? {
+        let opening: LogDirectory.Opening
         do throws(VaultError) {
-            let log = try LogDirectory(
+            opening = try LogDirectory.open(
                 disk: disk, ring: opened.ring, rootDescriptor: root, cipher: opened.config.cipher,
                 scratch: try scratch())
-            if let report = log.report { tell(report) }
-            return log
         } catch {
-            if LogDirectory.holdsRecords(disk: disk, ring: opened.ring, rootDescriptor: root) {
-                throw unrecovered(error)
-            }
-            warn(
-                "\(quoted(vault)) is mounted without an intent log (\(text(error))): a power cut may damage what is being written"
-            )
-            return nil
+            throw unrecovered(error)
         }
+        if let report = opening.report { tell(report) }
+        if let trouble = opening.trouble {
+            warn(
+                "\(quoted(vault)) is mounted without an intent log (\(text(trouble))): a power cut may damage what is being written"
+            )
+        }
+        return opening.directory
     }
 
     /// Recovers a vault that others may write to from now on too, if nobody has it mounted yet.

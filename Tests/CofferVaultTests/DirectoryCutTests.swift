@@ -11,8 +11,8 @@ import Testing
 /// the last sync.
 struct DirectoryCutTests {
     /// `COFFER_TREE_CUTS` says how many workloads, `COFFER_FIRST_SEED` where their seeds begin.
-    private static let count = getenv("COFFER_TREE_CUTS").flatMap { Int(String(cString: $0)) } ?? 4
-    private static let first = getenv("COFFER_FIRST_SEED").flatMap { Int(String(cString: $0)) } ?? 0
+    private static let count = environmentNumber("COFFER_TREE_CUTS") ?? 4
+    private static let first = environmentNumber("COFFER_FIRST_SEED") ?? 0
 
     @Test(arguments: SimulatedTree.Journal.allCases) func treesStayReadable(journal: SimulatedTree.Journal) throws {
         var cuts = 0

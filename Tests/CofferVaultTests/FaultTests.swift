@@ -12,11 +12,9 @@ import Testing
 struct FaultTests {
     /// `COFFER_FAULTS` says how many sessions, `COFFER_FIRST_SEED` where their seeds begin.
     private static let seeds: Range<Int> = {
-        let first = number("COFFER_FIRST_SEED") ?? 0
-        return first..<(first + (number("COFFER_FAULTS") ?? 2))
+        let first = environmentNumber("COFFER_FIRST_SEED") ?? 0
+        return first..<(first + (environmentNumber("COFFER_FAULTS") ?? 2))
     }()
-
-    private static func number(_ name: String) -> Int? { getenv(name).flatMap { Int(String(cString: $0)) } }
 
     @Test(arguments: [EIO, ENOSPC, EDQUOT], [false, true])
     func anyCallFailsOnce(code: Int32, isPartial: Bool) throws {

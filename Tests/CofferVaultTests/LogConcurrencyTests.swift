@@ -44,9 +44,11 @@ struct LogConcurrencyTests {
         let counts = Mutex([Int](repeating: 0, count: Self.fileCount * Self.blockCount))
         do {
             let disk = Disk()
-            let intents = try LogDirectory(
-                disk: disk, ring: ring, rootDescriptor: root, cipher: .aes256GCM, capacity: capacity,
-                scratch: try Scratch())
+            let intents = try #require(
+                try LogDirectory.open(
+                    disk: disk, ring: ring, rootDescriptor: root, cipher: .aes256GCM, capacity: capacity,
+                    scratch: try Scratch()
+                ).directory)
             let log = intents.log
             let keeper = DispatchGroup()
             keeper.enter()
@@ -94,9 +96,10 @@ struct LogConcurrencyTests {
             keeper.wait()
         }
         // The log was not closed: as if the process had been killed.
-        let second = try LogDirectory(
+        let opening = try LogDirectory.open(
             disk: Disk(), ring: ring, rootDescriptor: root, cipher: .aes256GCM, scratch: try Scratch())
-        #expect(second.report?.failed == [])
+        #expect(opening.report?.failed == [])
+        let second = try #require(opening.directory)
         let scratch = try Scratch()
         for number in 0..<Self.fileCount {
             let file = try FileContents(
@@ -118,25 +121,5 @@ struct LogConcurrencyTests {
     private func mark(_ index: Int, _ count: Int) -> [UInt8] {
         if count == 0 { return [UInt8](repeating: 0, count: 4096) }
         return (0..<4096).map { UInt8(truncatingIfNeeded: index &* 31 &+ count &+ $0 / 512) }
-    }
-
-    private func run(threads: Int, _ body: @escaping @Sendable (Int, Scratch) throws -> Void) throws {
-        let failures = Mutex<[any Error]>([])
-        let group = DispatchGroup()
-        for index in 0..<threads {
-            group.enter()
-            let thread = Thread {
-                do {
-                    try body(index, try Scratch())
-                } catch {
-                    failures.withLock { $0.append(error) }
-                }
-                group.leave()
-            }
-            thread.stackSize = 1 << 20
-            thread.start()
-        }
-        group.wait()
-        if let failure = failures.withLock({ $0.first }) { throw failure }
     }
 }

@@ -10,7 +10,7 @@ struct LogPlanTests {
     private func path(_ text: String) -> [StoredName] { text.split(separator: "/").map { StoredName(String($0)) } }
 
     private func introduce(_ text: String, in plan: inout LogPlan) -> Int {
-        plan.introduce(header: header, path: path(text), isNew: false, isForeign: false)
+        plan.introduce(header: header, path: path(text), isNew: false, trust: .own)
     }
 
     private func move(_ from: String, _ to: String, in plan: inout LogPlan) {

@@ -11,16 +11,14 @@ import Testing
 /// one of its versions.
 struct PowerCutTests {
     /// Workloads of each group; `COFFER_POWER_CUTS` says how many where it is set, and `COFFER_POWER_CUT_SEED` runs a single one.
-    private static let count = number("COFFER_POWER_CUTS") ?? 12
+    private static let count = environmentNumber("COFFER_POWER_CUTS") ?? 12
 
     /// Where seeds begin.
-    private static let first = number("COFFER_FIRST_SEED") ?? 0
-
-    private static func number(_ name: String) -> Int? { getenv(name).flatMap { Int(String(cString: $0)) } }
+    private static let first = environmentNumber("COFFER_FIRST_SEED") ?? 0
 
     /// Besides, the log of an earlier moment changes nothing, and no cut that the log does not name is mended.
     @Test(arguments: 0..<4) func whatWasSyncedIsThereAndNothingIsTorn(group: Int) throws {
-        if let seed = Self.number("COFFER_POWER_CUT_SEED") {
+        if let seed = environmentNumber("COFFER_POWER_CUT_SEED") {
             return try PowerCut(seed: UInt64(seed)).run(operations: 60)
         }
         var cuts = 0

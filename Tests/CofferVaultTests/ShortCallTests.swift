@@ -40,8 +40,11 @@ struct ShortCallTests {
         let scratch = try Scratch()
         let root = try disk.open(at: AT_FDCWD, directory.file("."), flags: O_RDONLY | O_DIRECTORY)
         defer { disk.close(root) }
-        let intents = try LogDirectory(
-            disk: disk, ring: ring, rootDescriptor: root, cipher: .aes256GCM, capacity: 1 << 20, scratch: scratch)
+        let intents = try #require(
+            try LogDirectory.open(
+                disk: disk, ring: ring, rootDescriptor: root, cipher: .aes256GCM, capacity: 1 << 20,
+                scratch: scratch
+            ).directory)
         let name = try NameCodec(ring: ring, limit: 255).encoding(of: [65], in: .root(vaultID: [])).entry
         let making = try intents.log.making(in: [IntentLog.Directory(known: 0) { [] }])
         let file = try FileContents(

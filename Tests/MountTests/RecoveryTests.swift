@@ -17,6 +17,15 @@ import Testing
         try vault.shell(Machine.isRoot ? "umount -l mnt" : "fusermount3 -uz mnt")
     }
 
+    /// Runs what must be done at the end, whatever happened.
+    private func run(_ body: () throws -> Void) {
+        do {
+            try body()
+        } catch {
+            Issue.record("\(error)")
+        }
+    }
+
     /// Some files, and changes to them that were synced or not.
     private func work(_ mount: MountedVault) throws {
         try vault.shell(
@@ -119,6 +128,43 @@ import Testing
         try vault.shell("echo x > mnt/f; sync mnt/f; cat mnt/f")
         try mount.unmount()
         #expect(try vault.shell("cat vault/coffer.log") == "mine")
+    }
+
+    /// A log that cannot be recovered from keeps the vault from being written to, and from nothing else.
+    @Test(.root, .programs("chattr")) func aLogThatCannotBeWritten() throws {
+        try work(try vault.mount(), andKill: true)
+        guard try vault.tryShell("chattr +i vault/coffer.log/0").status == 0 else { return }
+        defer { run { try vault.shell("chattr -i vault/coffer.log/0 2> /dev/null || true") } }
+        for options in [[], ["--no-log"], ["--shared"]] {
+            let outcome = try CofferProgram.run(
+                ["mount", "--passphrase-file", "key"] + options + ["vault", "mnt"], in: vault.directory)
+            #expect(outcome.status == 11 && outcome.errors.contains("cannot be recovered now"), "\(outcome)")
+        }
+        let reading = try vault.mount(["--read-only"])
+        try expectWork()
+        try reading.unmount()
+        try vault.shell("chattr -i vault/coffer.log/0")
+        let mount = try vault.mount()
+        try expectWork()
+        try mount.unmount()
+    }
+
+    /// On a disk without room the mount does without a log, says so, and leaves nothing of one.
+    @Test(.loopDevices) func noRoomForALog() throws {
+        try vault.shell(
+            """
+            truncate -s 6M image; mkfs.ext4 -q -m 0 image; mkdir disk; mount -o loop image disk; cp -a vault disk/
+            dd if=/dev/zero of=disk/filler bs=4k 2> /dev/null || true
+            """)
+        defer { run { try vault.shell("umount -l mnt 2> /dev/null || true; umount disk") } }
+        let mount = try vault.mount(vault: "disk/vault")
+        #expect(try vault.log().contains { $0.contains("without an intent log (No space left on device)") })
+        #expect(try vault.shell("ls -A disk/vault") == "coffer.json")
+        try vault.shell("rm disk/filler; echo x > mnt/f; sync mnt/f; cat mnt/f")
+        try mount.unmount()
+        let second = try vault.mount(vault: "disk/vault")
+        #expect(try vault.shell("cat mnt/f; ls -d disk/vault/coffer.log") == "x\ndisk/vault/coffer.log")
+        try second.unmount()
     }
 
     /// Bytes that are no segments, or damaged ones, are no log.

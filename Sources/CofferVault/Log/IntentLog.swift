@@ -74,7 +74,7 @@ public final class IntentLog: @unchecked Sendable {
     /// Bytes that were added to those since they were looked after last.
     var pendingBytes = 0
 
-    /// A log in two files that are open for reading and writing, and empty or fully recovered with all of that synced; they are closed with it, also where this
+    /// A log in two files that are open for reading and writing, and hold nothing; they are closed with it, also where this
     /// throws. `rootDescriptor` is the vault's root, the caller's. `capacity` is what each may hold, in bytes. `order` is the highest that a segment ever had.
     public init(
         disk: Disk, ring: KeyRing, rootDescriptor: Int32, descriptors: [Int32], capacity: Int, order: UInt64
@@ -97,8 +97,6 @@ public final class IntentLog: @unchecked Sendable {
         pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
         pthread_mutex_init(places, &attributes)
         pthread_mutexattr_destroy(&attributes)
-        // Neither may be found again once the new one has begun, nor the older one without the newer.
-        for index in try Self.oldestFirst(descriptors, disk, ring) { try clear(index) }
         for index in 0..<2 { try prepare(index) }
         try begin(0)
     }
@@ -113,29 +111,7 @@ public final class IntentLog: @unchecked Sendable {
         places.deallocate()
     }
 
-    /// The segments' indices, in the order in which they were begun.
-    static func oldestFirst(_ descriptors: [Int32], _ disk: Disk, _ ring: KeyRing) throws(VaultError) -> [Int] {
-        var orders: [UInt64] = []
-        for descriptor in descriptors {
-            let head = try system { () throws(Errno) in
-                try disk.readBytes(descriptor, limit: LogSegment.headerCount)
-            }
-            orders.append(head.withUnsafeBytes { LogSegment.parse($0, ring: ring)?.header.order ?? 0 })
-        }
-        return orders.indices.sorted { orders[$0] < orders[$1] }
-    }
-
     // MARK: Segments. The caller holds the mutex, or nobody else has the log yet.
-
-    /// Makes a segment's file one that holds nothing, durably.
-    private func clear(_ index: Int) throws(VaultError) {
-        let descriptor = segments[index].descriptor
-        try system { () throws(Errno) in
-            if try disk.status(descriptor).st_size == 0 { return }
-            try disk.write(descriptor, bytes: [UInt8](repeating: 0, count: LogSegment.headerCount))
-            try disk.sync(descriptor, dataOnly: true)
-        }
-    }
 
     /// Gives a segment its least room, durably.
     private func prepare(_ index: Int) throws(VaultError) {

@@ -28,21 +28,39 @@ public final class LogDirectory: @unchecked Sendable {
     private let descriptor: Int32
     /// The log, ready to be written.
     public let log: IntentLog
-    /// What recovery did; nil where there was nothing to recover.
-    public let report: LogRecovery.Report?
 
-    /// Opens a vault's log, making it where there is none, after doing what an earlier one says. Nobody else may have the vault open for writing. The vault's
-    /// root stays the caller's, and open for as long as this.
-    public init(
+    /// How a vault's log was opened.
+    public struct Opening {
+        /// Nil where there can be none.
+        public let directory: LogDirectory?
+        /// Why there can be none.
+        public let trouble: VaultError?
+        /// What recovery did; nil where there was nothing to recover.
+        public let report: LogRecovery.Report?
+    }
+
+    /// Does what an earlier log says, and opens a new one. Nobody else may have the vault open for writing. The vault's root stays the caller's, and open for as
+    /// long as this. Throws where an earlier log cannot be recovered from: then nothing may be written, for what it says would be done later, over newer files.
+    public static func open(
         disk: Disk, ring: KeyRing, rootDescriptor: Int32, cipher: CipherSuite, capacity: Int = standardCapacity,
         scratch: Scratch
+    ) throws(VaultError) -> Opening {
+        let (report, order) = try recoverAll(disk, ring, rootDescriptor, cipher, scratch)
+        do throws(VaultError) {
+            let directory = try LogDirectory(disk, ring, rootDescriptor, capacity: capacity, order: order)
+            return Opening(directory: directory, trouble: nil, report: report)
+        } catch {
+            return Opening(directory: nil, trouble: error, report: report)
+        }
+    }
+
+    private init(
+        _ disk: Disk, _ ring: KeyRing, _ rootDescriptor: Int32, capacity: Int, order: UInt64
     ) throws(VaultError) {
         self.disk = disk
         self.rootDescriptor = rootDescriptor
-        let directory = try system { () throws(Errno) in try Self.openDirectory(disk, rootDescriptor) }
+        let directory = try system { () throws(Errno) in try Self.makeDirectory(disk, rootDescriptor) }
         do throws(VaultError) {
-            let (report, order) = try Self.recover(disk, ring, rootDescriptor, directory, cipher, scratch)
-            self.report = report
             let segments = try Self.openSegments(disk, directory, flags: O_CREAT).map(\.descriptor)
             log = try IntentLog(
                 disk: disk, ring: ring, rootDescriptor: rootDescriptor, descriptors: segments, capacity: capacity,
@@ -52,7 +70,13 @@ public final class LogDirectory: @unchecked Sendable {
                 try Self.syncDirectory(disk, rootDescriptor)
             }
         } catch {
+            // On a full disk every block counts.
+            let removed: Result<Void, VaultError> = Result { () throws(VaultError) in
+                try Self.remove(disk, rootDescriptor, directory)
+            }
             disk.close(directory)
+            // What cannot be removed has nothing to say, and the next mount does it.
+            _ = removed
             throw error
         }
         descriptor = directory
@@ -66,21 +90,43 @@ public final class LogDirectory: @unchecked Sendable {
     public static func recover(
         disk: Disk, ring: KeyRing, rootDescriptor: Int32, cipher: CipherSuite, scratch: Scratch
     ) throws(VaultError) -> LogRecovery.Report? {
-        guard isThere(disk: disk, rootDescriptor: rootDescriptor) else { return nil }
-        let directory = try system { () throws(Errno) in try openDirectory(disk, rootDescriptor) }
+        try recoverAll(disk, ring, rootDescriptor, cipher, scratch).report
+    }
+
+    private static func recoverAll(
+        _ disk: Disk, _ ring: KeyRing, _ root: Int32, _ cipher: CipherSuite, _ scratch: Scratch
+    ) throws(VaultError) -> (report: LogRecovery.Report?, order: UInt64) {
+        guard isThere(disk: disk, rootDescriptor: root) else { return (nil, 0) }
+        let directory = try system { () throws(Errno) in
+            try disk.open(at: root, ReservedName.log.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        }
         defer { disk.close(directory) }
-        let (report, _) = try recover(disk, ring, rootDescriptor, directory, cipher, scratch)
-        // Who writes without a log from now on must not find this one again.
+        let result = try recover(disk, ring, root, directory, cipher, scratch)
+        // Whoever writes from now on must not find this one again, nor the older segment without the newer.
         let segments = try openSegments(disk, directory).map(\.descriptor)
         defer { for descriptor in segments { disk.close(descriptor) } }
-        for index in try IntentLog.oldestFirst(segments, disk, ring) {
+        for index in try oldestFirst(segments, disk, ring) {
             try system { () throws(Errno) in
                 try disk.write(segments[index], bytes: [UInt8](repeating: 0, count: LogSegment.headerCount))
                 try disk.sync(segments[index], dataOnly: true)
             }
         }
-        try remove(disk, rootDescriptor, directory)
-        return report
+        try remove(disk, root, directory)
+        return result
+    }
+
+    /// The segments' indices, in the order in which they were begun.
+    private static func oldestFirst(
+        _ descriptors: [Int32], _ disk: Disk, _ ring: KeyRing
+    ) throws(VaultError) -> [Int] {
+        var orders: [UInt64] = []
+        for descriptor in descriptors {
+            let head = try system { () throws(Errno) in
+                try disk.readBytes(descriptor, limit: LogSegment.headerCount)
+            }
+            orders.append(head.withUnsafeBytes { LogSegment.parse($0, ring: ring)?.header.order ?? 0 })
+        }
+        return orders.indices.sorted { orders[$0] < orders[$1] }
     }
 
     /// Whether a vault has a log: it is mounted for writing, or was not unmounted.
@@ -92,36 +138,13 @@ public final class LogDirectory: @unchecked Sendable {
         }
     }
 
-    /// Whether there is a log that has something to say, or cannot be read.
-    public static func holdsRecords(disk: Disk, ring: KeyRing, rootDescriptor: Int32) -> Bool {
-        guard isThere(disk: disk, rootDescriptor: rootDescriptor) else { return false }
-        do throws(VaultError) {
-            let directory = try system { () throws(Errno) in
-                try disk.open(
-                    at: rootDescriptor, ReservedName.log.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-            }
-            defer { disk.close(directory) }
-            let segments = try openSegments(disk, directory).map(\.descriptor)
-            defer { for descriptor in segments { disk.close(descriptor) } }
-            for descriptor in segments {
-                let head = try system { () throws(Errno) in
-                    try disk.readBytes(descriptor, limit: LogSegment.headerCount)
-                }
-                if head.withUnsafeBytes({ LogSegment.parse($0, ring: ring) }) != nil { return true }
-            }
-            return false
-        } catch {
-            return true
-        }
-    }
-
     /// Makes everything durable and removes the log: nobody writes any more.
     public func close() throws(VaultError) {
         try log.checkpoint()
         try Self.remove(disk, rootDescriptor, descriptor)
     }
 
-    private static func openDirectory(_ disk: Disk, _ root: Int32) throws(Errno) -> Int32 {
+    private static func makeDirectory(_ disk: Disk, _ root: Int32) throws(Errno) -> Int32 {
         do throws(Errno) {
             try keepingTimes(disk, root) { () throws(Errno) in
                 try disk.makeDirectory(at: root, ReservedName.log.cString, mode: 0o700)
@@ -207,8 +230,9 @@ public final class LogDirectory: @unchecked Sendable {
         let order = try recovery.recover(segments.map(\.descriptor), leftovers: left.map(\.descriptor))
         try system { () throws(Errno) in
             if recovery.report.isUnfinished {
-                // What could not be done is tried again, when the system may be in a better mood; by then it is a foreign log's.
+                // What could not be done is tried again, when the system may be in a better mood; only what says something is kept.
                 for (number, segment) in segments.enumerated() {
+                    try disk.truncate(segment.descriptor, to: recovery.end(of: number))
                     let name = StoredName(leftPrefix + Array("\(order).\(number)".utf8))
                     try disk.rename(from: directory, segment.name.cString, to: directory, name.cString)
                 }

@@ -59,7 +59,7 @@ struct LogPlan {
     }
 
     /// The file with this header is at this path. Returns where its plan is.
-    mutating func introduce(header: [UInt8], path: [StoredName], isNew: Bool, isForeign: Bool) -> Int {
+    mutating func introduce(header: [UInt8], path: [StoredName], isNew: Bool, trust: RecoveryPlan.Trust) -> Int {
         let id = Array(header[8..<24])
         let number: Int
         if let known = index[id] {
@@ -67,7 +67,7 @@ struct LogPlan {
         } else {
             number = files.count
             index[id] = number
-            files.append(RecoveryPlan(header: header, path: path, isNew: isNew, isForeign: isForeign))
+            files.append(RecoveryPlan(header: header, path: path, isNew: isNew, trust: trust))
         }
         for place in placesBefore(path).reversed() { add(place, to: number) }
         return number

@@ -8,7 +8,7 @@ extension LogRecovery {
     mutating func settleEnd(
         _ plan: RecoveryPlan, _ file: FileContents, _ isChanged: inout Bool
     ) throws(VaultError) {
-        guard !plan.isForeign, plan.isNew || plan.grownFrom != nil else { return }
+        guard plan.trust == .own, plan.isNew || plan.grownFrom != nil else { return }
         let size = try cipherSize(file.descriptor)
         if size < BlockGeometry.emptyFileCount {
             guard plan.isNew else { throw .damaged(Damage(.end)) }

@@ -17,7 +17,8 @@ extension LogRecovery {
     /// As above, with the file at hand; it is closed.
     mutating func carryOut(_ plan: RecoveryPlan, _ descriptor: Int32, _ header: FileHeader) throws(VaultError) {
         let file = try FileContents(
-            recovering: descriptor, disk: disk, ring: ring, header: header, size: try plainSize(descriptor))
+            recovering: descriptor, disk: disk, ring: ring, header: header, size: 0)
+        file.setSize(try plainSize(descriptor))
         var isChanged = false
         try settleHeader(plan, file, &isChanged)
         try settleCut(plan, file, &isChanged)
@@ -51,7 +52,7 @@ extension LogRecovery {
         return nil
     }
 
-    /// Opens the regular file at a path, or, with `directories`, what else is there; nil where there is nothing of the kind.
+    /// Opens the regular file at a path; nil where there is none.
     func openFile(_ path: [StoredName]) throws(VaultError) -> Int32? {
         try withParent(of: path) { directory, name throws(Errno) in
             guard try disk.status(at: directory, name.cString).st_mode & S_IFMT == S_IFREG else { return nil }
@@ -115,8 +116,8 @@ extension LogRecovery {
         guard let wanted = parse(plan.header) else { return nil }
         let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
         // What a new file begins with may never have come to the disk.
-        if mayBeNothing { return !plan.isForeign && plan.isNew && raw.allSatisfy { $0 == 0 } ? wanted : nil }
-        if raw == wanted.bytes || (!plan.isForeign && plan.oldHeaders.contains(raw)) { return wanted }
+        if mayBeNothing { return plan.trust == .own && plan.isNew && raw.allSatisfy { $0 == 0 } ? wanted : nil }
+        if raw == wanted.bytes || (plan.trust == .own && plan.oldHeaders.contains(raw)) { return wanted }
         // It was emptied since, which the log is not told of new files.
         guard plan.isNew, let found = parse(raw), found.fileID == wanted.fileID else { return nil }
         return found
@@ -181,7 +182,7 @@ extension LogRecovery {
 
     /// Cuts the file off behind the block that it was cut behind, where that is not newer than the log knows.
     private func settleCut(_ plan: RecoveryPlan, _ file: FileContents, _ isChanged: inout Bool) throws(VaultError) {
-        guard !plan.isForeign, let cut = plan.cut, let block = plan.blocks[cut] else { return }
+        guard plan.trust == .own, let cut = plan.cut, let block = plan.blocks[cut] else { return }
         let size = BlockGeometry.offset(ofBlock: cut) + block.image.count
         guard try cipherSize(file.descriptor) > size else { return }
         let found = try prefix(cut, file) ?? []
@@ -200,9 +201,9 @@ extension LogRecovery {
             var isRight = false
             switch state {
             // What is in its place already is stored once more: it may be there in memory only, after a write that failed.
-            case .sealed: isRight = plan.isForeign || (!block.older.contains(found) && found != block.prefix)
+            case .sealed: isRight = !mayReplace(found, block, plan.trust)
             // Where the log may be old, a hole may be a newer one, and an end too.
-            case .zero, nil: isRight = plan.isForeign
+            case .zero, nil: isRight = plan.trust != .own
             case .damaged: break
             }
             if isRight { continue }
@@ -221,6 +222,17 @@ extension LogRecovery {
         }
     }
 
+    /// Whether a block that verifies, and begins with `found`, is older than the log's last image, or is that image.
+    private func mayReplace(_ found: [UInt8], _ block: RecoveryPlan.Block, _ trust: RecoveryPlan.Trust) -> Bool {
+        switch trust {
+        case .own: block.older.contains(found) || found == block.prefix
+        // Whatever was written since, it is not what the log saw replaced: no two images begin alike.
+        case .left: block.older.contains(found)
+        // Somebody may have put an older file back on purpose.
+        case .foreign: false
+        }
+    }
+
     func verifies(_ image: [UInt8], _ block: Int, _ file: FileContents) -> Bool {
         var info = BlockInfo(rawValue: 0)
         return image.withUnsafeBytes { bytes in
@@ -235,7 +247,7 @@ extension LogRecovery {
     private func settlePunched(
         _ plan: RecoveryPlan, _ file: FileContents, _ isChanged: inout Bool
     ) throws(VaultError) {
-        if plan.isForeign { return }
+        if plan.trust != .own { return }
         for range in plan.punched {
             var block = range.lowerBound - 1
             while let next = try file.nextStored(after: block, scratch), next < range.upperBound {

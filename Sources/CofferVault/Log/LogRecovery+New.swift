@@ -99,13 +99,13 @@ extension LogRecovery {
         guard let header = isNothing ? newHeader() : parse(raw),
             isNothing || isNewHere(header), !found.known.contains(header.fileID)
         else { return disk.close(descriptor) }
-        let plan = RecoveryPlan(header: header.bytes, path: path, isNew: true, isForeign: false)
+        let plan = RecoveryPlan(header: header.bytes, path: path, isNew: true, trust: .own)
         try carryOut(plan, descriptor, header)
     }
 
     /// A header that says itself that the file is new: recovery may be cut short too.
     private func newHeader() -> FileHeader? {
-        guard let newest = sources.last(where: { !$0.isForeign }) else { return nil }
+        guard let newest = sources.last(where: { $0.trust == .own }) else { return nil }
         return FileHeader(
             cipher: cipher, epoch: ring.newest,
             fileID: LogSegment.newFileID(generation: newest.contents.header.generation, ring: ring))
@@ -113,7 +113,7 @@ extension LogRecovery {
 
     private func isNewHere(_ header: FileHeader) -> Bool {
         sources.contains {
-            !$0.isForeign && LogSegment.isNew(header.fileID, header: $0.contents.header, ring: ring)
+            $0.trust == .own && LogSegment.isNew(header.fileID, header: $0.contents.header, ring: ring)
         }
     }
 }

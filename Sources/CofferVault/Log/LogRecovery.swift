@@ -40,7 +40,7 @@ public struct LogRecovery {
         /// Where its bytes are among `segments`.
         let index: Int
         let contents: LogSegment.Contents
-        let isForeign: Bool
+        let trust: RecoveryPlan.Trust
     }
 
     /// Where recovery's own records go: behind those of the newest segment.
@@ -84,12 +84,12 @@ public struct LogRecovery {
     public mutating func recover(_ descriptors: [Int32], leftovers: [Int32] = []) throws(VaultError) -> UInt64 {
         try read(descriptors, leftovers: leftovers)
         if sources.isEmpty { return 0 }
-        if let newest = sources.last(where: { !$0.isForeign }) {
+        if let newest = sources.last(where: { $0.trust == .own }) {
             tail = Tail(
                 descriptor: descriptors[newest.index], generation: newest.contents.header.generation,
                 end: newest.contents.end)
         }
-        let own = try plan(sources.filter { !$0.isForeign })
+        let own = try plan(sources.filter { $0.trust == .own })
         for plan in own.files where !plan.isEmpty {
             try attempt(plan.paths) { recovery throws(VaultError) in
                 try recovery.carryOut(plan)
@@ -101,9 +101,11 @@ public struct LogRecovery {
                 try recovery.settleNew(place, &scan)
             }
         }
-        for plan in try plan(sources.filter { $0.isForeign }).files where !plan.isEmpty {
-            try attempt(plan.paths) { recovery throws(VaultError) in
-                try recovery.carryOut(plan)
+        for trust in [RecoveryPlan.Trust.left, .foreign] {
+            for plan in try plan(sources.filter { $0.trust == trust }).files where !plan.isEmpty {
+                try attempt(plan.paths) { recovery throws(VaultError) in
+                    try recovery.carryOut(plan)
+                }
             }
         }
         // What was found to be right may have been so in memory only.
@@ -122,10 +124,13 @@ public struct LogRecovery {
         }
     }
 
+    /// Where the records of one of the segments end, or 0 where it has none.
+    func end(of segment: Int) -> Int { sources.first { $0.index == segment }?.contents.end ?? 0 }
+
     /// Stores once more what files hold of what the segments behind `descriptors` say: for a log that is in use, after a sync has failed.
     mutating func rewrite(_ descriptors: [Int32]) throws(VaultError) {
         try read(descriptors, leftovers: [])
-        for plan in try plan(sources.filter { !$0.isForeign }).files where !plan.isEmpty {
+        for plan in try plan(sources.filter { $0.trust == .own }).files where !plan.isEmpty {
             guard let (descriptor, header) = try find(plan, exactly: true) else { continue }
             let file = try FileContents(
                 recovering: descriptor, disk: disk, ring: ring, header: header, size: 0)
@@ -162,7 +167,7 @@ public struct LogRecovery {
             sources.append(
                 Source(
                     index: index, contents: contents,
-                    isForeign: index >= descriptors.count || contents.header.place != place))
+                    trust: contents.header.place != place ? .foreign : index < descriptors.count ? .own : .left))
         }
         sources.sort { $0.contents.header.order < $1.contents.header.order }
     }
@@ -180,7 +185,7 @@ public struct LogRecovery {
                         LogSegment.isNew(Array(header[8..<24]), header: $0.contents.header, ring: ring)
                     }
                     files[entry.file] = result.introduce(
-                        header: header, path: path, isNew: isNew, isForeign: source.isForeign)
+                        header: header, path: path, isNew: isNew, trust: source.trust)
                 }
                 guard let index = files[entry.file], !result.files[index].isBroken else { continue }
                 var plan = result.files[index]

@@ -13,6 +13,17 @@ struct RecoveryPlan {
         var older: Set<[UInt8]>
     }
 
+    /// How far a log may be believed.
+    enum Trust {
+        /// It is where it was made, and nothing was written since.
+        case own
+        /// It is where it was made, but its vault was written to since: something of it could not be done at first. Blocks that it saw replaced, and that are still
+        /// there, are replaced, and those mended that do not verify.
+        case left
+        /// It was copied along with the vault or restored, so it may be older than the files: only what does not verify is mended.
+        case foreign
+    }
+
     private static let pathLimit = 64
     /// Where the file may be: where it was seen last comes first.
     private(set) var paths: [[StoredName]]
@@ -34,14 +45,14 @@ struct RecoveryPlan {
     var isNew: Bool
     /// What records say of it from one on is not to be believed.
     var isBroken = false
-    /// The log was copied along with the vault or restored, so it may be older than the file: only what does not verify is mended.
-    let isForeign: Bool
+    /// How far the log may be believed.
+    let trust: Trust
 
-    init(header: [UInt8], path: [StoredName], isNew: Bool, isForeign: Bool) {
+    init(header: [UInt8], path: [StoredName], isNew: Bool, trust: Trust) {
         self.header = header
         paths = [path]
         self.isNew = isNew
-        self.isForeign = isForeign
+        self.trust = trust
     }
 
     /// The file was seen at, or is on its way to, another place; with `isLast` it is there if nowhere else.
@@ -58,8 +69,8 @@ struct RecoveryPlan {
 
     /// Nothing that was said before counts any more.
     private mutating func begin(header: [UInt8], isNew: Bool) {
-        let (paths, isForeign) = (paths, isForeign)
-        self = RecoveryPlan(header: header, path: [], isNew: isNew, isForeign: isForeign)
+        let (paths, trust) = (paths, trust)
+        self = RecoveryPlan(header: header, path: [], isNew: isNew, trust: trust)
         self.paths = paths
     }
 
