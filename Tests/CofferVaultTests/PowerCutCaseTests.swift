@@ -48,7 +48,7 @@ struct PowerCutCaseTests {
 
     private func bytes(_ value: UInt8, _ blocks: Int) -> [UInt8] { [UInt8](repeating: value, count: blocks * 4096) }
 
-    private func afterPowerCut(_ loss: SimulatedDisk.Loss = .all) throws -> [UInt8] {
+    private func afterPowerCut(_ loss: SimulatedDisk.Loss = .all, of letter: UInt8 = 65) throws -> [UInt8] {
         var random = SeededRandom(seed: 1)
         let left = disk.crashed(loss, &random)
         var recovery = LogRecovery(disk: left, ring: ring, rootDescriptor: SimulatedDisk.root, scratch: scratch)
@@ -57,7 +57,7 @@ struct PowerCutCaseTests {
         #expect(recovery.report.failed == [])
         let contents = try FileContents(
             disk: left, ring: ring, cipher: .aes256GCM,
-            descriptor: try left.open(at: SimulatedDisk.root, name.cString, flags: O_RDWR), isWritable: true,
+            descriptor: try left.open(at: SimulatedDisk.root, stored(letter).cString, flags: O_RDWR), isWritable: true,
             scratch: scratch)
         return try contents.readBytes(contents.size, at: 0, scratch)
     }
@@ -72,56 +72,45 @@ struct PowerCutCaseTests {
         for loss in [SimulatedDisk.Loss.all, .nothing] { #expect(same(try afterPowerCut(loss), expected)) }
     }
 
-    /// An append in one segment, and a change of what it added in the next: both are there, or neither.
-    @Test func recordsThatRelyOnTheSegmentBefore() throws {
-        try file.resize(to: 9 * 4096 + 1000, scratch)
-        try file.sync(dataOnly: false, scratch)
-        try log.checkpoint()
-        try file.writeBytes(bytes(2, 1)[...], at: 9 * 4096 + 1000, scratch)
-        // The segment fills up with another file's records.
-        let (_, second) = try another()
-        for round in 0..<12 {
-            try second.writeBytes(bytes(UInt8(round), 10)[...], at: 0, scratch)
-            try file.writeBytes([7, 7, UInt8(round)], at: 10 * 4096 + 3, scratch)
-            if round % 4 == 3 { try second.sync(dataOnly: true, scratch) }
-            let found = try afterPowerCut()
-            #expect(same(Array(found.prefix(9 * 4096 + 1000)), bytes(1, 9) + [UInt8](repeating: 1, count: 1000)))
-        }
-    }
-
-    /// As above where nobody has emptied the first segment yet: its last records, which nobody waited for, are there before any of the next.
+    /// An append in one segment, and a change of what it added in the next: the first segment's last records, which nobody waited for, are there before any of
+    /// the next.
     @Test func theTailOfASegmentThatIsNotEmptiedYet() throws {
-        try file.resize(to: 9 * 4096 + 1000, scratch)
-        try file.sync(dataOnly: false, scratch)
+        let start = [UInt8](repeating: 5, count: 9 * 4096 + 1000)
+        let (victim, second, third) = (try another(66, start), try another(67), try another(68))
         try log.checkpoint()
         // As if a thread would see to it, in a while.
         log.hasKeeper = true
-        try file.writeBytes(bytes(2, 1)[...], at: 9 * 4096 + 1000, scratch)
-        let (_, second) = try another()
+        try victim.writeBytes(bytes(2, 1)[...], at: start.count, scratch)
         let before = log.active
         var round: UInt8 = 0
         while log.active == before {
             try second.writeBytes(bytes(round, 10)[...], at: 0, scratch)
             round += 1
         }
-        try file.writeBytes([7], at: 10 * 4096 + 3, scratch)
-        try second.sync(dataOnly: true, scratch)
-        let found = try afterPowerCut()
-        #expect(same(Array(found.prefix(9 * 4096 + 1000)), bytes(1, 9) + [UInt8](repeating: 1, count: 1000)))
+        try victim.writeBytes([7], at: 10 * 4096 + 3, scratch)
+        // Of this one nothing is in the first segment that it would have to wait for.
+        try third.writeBytes([7], at: 0, scratch)
+        try third.sync(dataOnly: true, scratch)
+        let found = try afterPowerCut(.all, of: 66)
+        #expect(same(Array(found.prefix(start.count)), start))
         log.hasKeeper = false
     }
 
-    /// Another file, of 15 blocks and synced.
-    private func another() throws -> (StoredName, FileContents) {
-        let name = try NameCodec(ring: ring, limit: 255).encoding(of: [66], in: .root(vaultID: [])).entry
+    private func stored(_ letter: UInt8) throws -> StoredName {
+        try NameCodec(ring: ring, limit: 255).encoding(of: [letter], in: .root(vaultID: [])).entry
+    }
+
+    /// Another file, synced.
+    private func another(_ letter: UInt8, _ contents: [UInt8]? = nil) throws -> FileContents {
+        let name = try stored(letter)
         let making = try log.making(in: [IntentLog.Directory(known: 0) { [] }])
-        let contents = try FileContents(
+        let file = try FileContents(
             creating: try disk.open(at: SimulatedDisk.root, name.cString, flags: O_RDWR | O_CREAT), disk: disk,
             ring: ring, cipher: .aes256GCM, log: log, making: making, place: { [name] }, scratch: scratch)
         log.end(making.ticket)
-        try contents.writeBytes(bytes(5, 15)[...], at: 0, scratch)
-        try contents.sync(dataOnly: true, scratch)
-        return (name, contents)
+        try file.writeBytes((contents ?? bytes(5, 15))[...], at: 0, scratch)
+        try file.sync(dataOnly: true, scratch)
+        return file
     }
 
     /// Two threads log in one order and add what is pending in the other: a sync waits for the farthest.

@@ -181,12 +181,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         listings[descriptor] = []
         var position = 0
         for name in names {
-            let count = (19 + name.utf8.count + 8) / 8 * 8
-            let entry = UnsafeMutableRawBufferPointer(rebasing: buffer[position..<(position + count)])
-            entry.initializeMemory(as: UInt8.self, repeating: 0)
-            entry.storeBytes(of: UInt16(count), toByteOffset: 16, as: UInt16.self)
-            UnsafeMutableRawBufferPointer(rebasing: entry[19...]).copyBytes(from: name.utf8)
-            position += count
+            position = putEntry(name, into: buffer, at: position) ?? position
         }
         return position
     }

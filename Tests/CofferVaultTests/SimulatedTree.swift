@@ -222,15 +222,10 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         }
         var position = 0
         while let (name, node) = listings[descriptor]?.first {
-            let count = (19 + name.utf8.count + 8) / 8 * 8
-            guard position + count <= buffer.count else { break }
-            let entry = UnsafeMutableRawBufferPointer(rebasing: buffer[position..<(position + count)])
-            entry.initializeMemory(as: UInt8.self, repeating: 0)
-            entry.storeBytes(of: UInt64(node.number), as: UInt64.self)
-            entry.storeBytes(of: UInt16(count), toByteOffset: 16, as: UInt16.self)
-            entry[18] = UInt8(node.kind >> 12)
-            UnsafeMutableRawBufferPointer(rebasing: entry[19...]).copyBytes(from: name.utf8)
-            position += count
+            guard let next = putEntry(name, number: node.number, kind: node.kind, into: buffer, at: position) else {
+                break
+            }
+            position = next
             listings[descriptor]?.removeFirst()
         }
         return position
