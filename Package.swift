@@ -85,6 +85,8 @@ let package = Package(
             name: "CofferKeysTests", dependencies: ["CofferKeys", "CofferFormat", "CofferCrypto", "CofferDisk"],
             swiftSettings: strict),
         .testTarget(
+            name: "CofferMountTests", dependencies: ["CofferMount", "CFuse"], swiftSettings: strict),
+        .testTarget(
             name: "MountTests",
             dependencies: ["CLinux", "CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk", "CofferKeys"],
             swiftSettings: strict),

@@ -5,6 +5,7 @@
 #define FUSE_USE_VERSION 314
 
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 _Static_assert(FUSE_ROOT_ID == 1, "the root's node id");
 _Static_assert(sizeof(fuse_ino_t) == 8, "a node id carries a pointer");
 _Static_assert(offsetof(struct fuse_file_info, fh) % 8 == 0, "fh is aligned");
+_Static_assert(sizeof(struct fuse_in_header) == 40 && sizeof(struct fuse_write_in) == 40, "a write as the kernel sends it");
 _Static_assert(FUSE_SET_ATTR_SIZE == (1 << 3), "setattr bits");
 
 // struct fuse_file_info is made of bit fields; these name the ones Coffer sets.

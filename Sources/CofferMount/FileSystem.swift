@@ -34,6 +34,8 @@ final class FileSystem: @unchecked Sendable {
     let leavesDirectoryAccessTimes: Bool
     /// Answers what the serving threads cannot.
     let seeker = Seeker()
+    /// What writes are under way.
+    let writeOrder: WriteOrder
     /// How many inodes may have open contents at once.
     let openLimit: Int
     /// Inodes with open contents. A leaf lock.
@@ -45,6 +47,7 @@ final class FileSystem: @unchecked Sendable {
         leavesFileAccessTimes = options.leavesFileAccessTimes
         leavesDirectoryAccessTimes = options.leavesDirectoryAccessTimes
         self.vault = vault
+        writeOrder = WriteOrder(threadCount: options.threadCount)
         disk = vault.disk
         self.log = log
         // Half a second, so that what others do is seen within one.

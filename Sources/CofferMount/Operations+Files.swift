@@ -61,7 +61,9 @@ extension Operations {
             }
             handle._withUnsafeGuaranteedRef { handle in
                 FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                    let scratch = Worker.current.scratch
+                    let worker = Worker.current
+                    let scratch = worker.scratch
+                    if offset > handle.contents.size { fileSystem.writeOrder.waitForEarlier(worker.number) }
                     do throws(VaultError) {
                         if fileSystem.vault.company == .together, (info?.pointee.flags ?? 0) & O_APPEND != 0 {
                             // Where the kernel takes the end to be, another process may have written by now.
@@ -73,6 +75,7 @@ extension Operations {
                         fileSystem.noteFailedWrite(handle.inode, error)
                         throw error
                     }
+                    fileSystem.writeOrder.leave(worker.number)
                     fuse_reply_write(request, count)
                 }
             }

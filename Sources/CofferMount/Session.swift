@@ -75,8 +75,8 @@ public final class Session: @unchecked Sendable {
         signal(SIGPIPE, SIG_IGN)
 
         var threads: [ServiceThread] = []
-        for _ in 0..<options.threadCount {
-            threads.append(try ServiceThread { [self] in serve() })
+        for number in 0..<options.threadCount {
+            threads.append(try ServiceThread { [self] in serve(number) })
         }
         let maintenance = Maintenance(fileSystem: fileSystem, idleSeconds: options.idleSeconds) { [self] in
             _ = Unmounting.detach(options.mountpoint, lazily: false)
@@ -126,10 +126,10 @@ public final class Session: @unchecked Sendable {
         fuse_session_unmount(session)
     }
 
-    private func serve() {
+    private func serve(_ number: Int) {
         let worker: Worker
         do throws(CryptoError) {
-            worker = try Worker()
+            worker = try Worker(number: number)
         } catch {
             log.warning("no memory for a thread")
             return
@@ -141,7 +141,9 @@ public final class Session: @unchecked Sendable {
             let got = fuse_session_receive_buf(session, &buffer)
             if got == -EINTR { continue }
             if got <= 0 { break }
+            let isWrite = fileSystem.writeOrder.arrive(number, buffer.mem, count: Int(got))
             fuse_session_process_buf(session, &buffer)
+            if isWrite { fileSystem.writeOrder.leave(number) }
         }
         free(buffer.mem)
         // One thread saw the end of the connection; the others will at their next read.

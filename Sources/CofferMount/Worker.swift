@@ -10,6 +10,8 @@ final class Worker {
 
     let scratch: Scratch
     let reply: UnsafeMutableRawPointer
+    /// The thread's number among those that serve.
+    let number: Int
 
     private static let key: pthread_key_t = {
         var key = pthread_key_t()
@@ -17,7 +19,8 @@ final class Worker {
         return key
     }()
 
-    init() throws(CryptoError) {
+    init(number: Int) throws(CryptoError) {
+        self.number = number
         scratch = try Scratch()
         reply = .allocate(byteCount: Self.replyCount, alignment: 4096)
     }

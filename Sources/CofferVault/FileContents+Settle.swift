@@ -53,10 +53,26 @@ extension FileContents {
     private func exactGap(_ block: Int, stored: Int, _ scratch: Scratch) throws(VaultError) -> Int {
         guard stored > 0 else { return 0 }
         if let run = knowledge.withLock({ $0.holes.run(endingAt: block) }) { return min(stored, block - run.floor) }
-        // Nothing is remembered of it: the zeros directly before the block, as they are on disk.
-        var floor = block - stored
-        while let next = try nextStored(after: floor - 1, scratch), next < block { floor = next + 1 }
+        // Nothing is remembered of it: the zeros directly before the block, as they are on disk. Mostly the hole was filled up to here.
+        let lowest = block - stored
+        let near = max(lowest, block - Scratch.probeLimit)
+        if let last = try lastStored(in: near..<block, scratch) { return block - last - 1 }
+        var floor = lowest
+        while let next = try nextStored(after: floor - 1, scratch), next < near { floor = next + 1 }
         return block - floor
+    }
+
+    /// The last block of a range, none of them the file's last, that is not all zeros; nil if there is none. It is not verified.
+    private func lastStored(in blocks: Range<Int>, _ scratch: Scratch) throws(VaultError) -> Int? {
+        let wanted = blocks.count * BlockGeometry.storedCount
+        let got = try system { () throws(Errno) in
+            try readStored(scratch.probe, count: wanted, at: BlockGeometry.offset(ofBlock: blocks.lowerBound))
+        }
+        guard got == wanted else { throw .damaged(Damage(.short, block: blocks.lowerBound)) }
+        return blocks.last {
+            let image = scratch.probe + ($0 - blocks.lowerBound) * BlockGeometry.storedCount
+            return !Self.isZero(image, count: BlockGeometry.plainCount)
+        }
     }
 
     private func restoreTimes(_ access: timespec, _ modification: timespec) {

@@ -1,7 +1,19 @@
 import CofferCrypto
+import CofferDisk
+import Synchronization
 import Testing
 
 @testable import CofferVault
+
+/// Counts what is read.
+private final class CountingDisk: Disk, @unchecked Sendable {
+    let reads = Atomic<Int>(0)
+
+    override func readOnce(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer, _ count: Int, _ offset: Int) -> Int {
+        reads.add(1, ordering: .relaxed)
+        return super.readOnce(descriptor, buffer, count, offset)
+    }
+}
 
 /// Final marks and gaps are taken back by settling, whatever made them too wide.
 struct PermissionTests {
@@ -49,6 +61,21 @@ struct PermissionTests {
         try file.reopen()
         try file.write(filled(5, 4 * block), at: 6 * block)
         try expectExact([6: 5])
+    }
+
+    @Test func fillingAWideHoleTakesFewCalls() throws {
+        let disk = CountingDisk()
+        let file = try OpenContents(directory.file("wide"), ring: file.ring, cipher: .aes256GCM, disk: disk)
+        try file.write(filled(1, block), at: 0)
+        try file.write(filled(10, block), at: 1000 * block)
+        try file.write(filled(5, 999 * block), at: block)
+        disk.reads.store(0, ordering: .relaxed)
+        try file.settle()
+        // The voucher and what is directly before it, however wide the hole was.
+        #expect(disk.reads.load(ordering: .relaxed) <= 4)
+        let stored = try StoredFile(file.path, ring: file.ring)
+        #expect(stored.faults(isSettled: true) == [])
+        #expect(stored.blocks.allSatisfy { $0.gap == 0 })
     }
 
     @Test func fillingAHoleAndItsVoucher() throws {
