@@ -64,12 +64,30 @@ extension FileContents {
         } catch {
             // By way of the log the file was not touched.
             let isTouched = try readBlock(last, to: scratch.spareBlock, image: scratch.probe, scratch) == .damaged
-            if isTouched {
-                try storeNow(
-                    scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last, cuttingTo: nil)
+            if isTouched { try undoCut(to: newSize, last, oldCount: oldCount, scratch) }
+            throw error
+        }
+        noteCut(to: newSize, last)
+    }
+
+    /// After a cut whose new end is stored, and no more: the old block, which is in `scratch.oldImage`, goes back. Where the disk refuses that too, the cut
+    /// stands, though a program was told that it failed; what is behind the new end goes once it can.
+    private func undoCut(to newSize: Int, _ last: Int, oldCount: Int, _ scratch: Scratch) throws(VaultError) {
+        do throws(VaultError) {
+            try storeNow(
+                scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last, cuttingTo: nil)
+        } catch {
+            if case .sealed = try readBlock(
+                last, to: scratch.spareBlock, image: scratch.probe, plainSize: newSize, scratch)
+            {
+                noteCut(to: newSize, last)
+                knowledge.withLock { $0.hasSurplus = true }
             }
             throw error
         }
+    }
+
+    private func noteCut(to newSize: Int, _ last: Int) {
         setSize(newSize)
         knowledge.withLock { knowledge in
             knowledge.holes.cut(to: last + 1)

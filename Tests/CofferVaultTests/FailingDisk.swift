@@ -13,12 +13,15 @@ final class FailingDisk: Disk, @unchecked Sendable {
         case full(call: Int)
         /// From change number `call` on a disk that never writes in place is full: every write fails, with nothing done.
         case fullCopyOnWrite(call: Int)
+        /// From change number `call` on nothing can be changed.
+        case dead(call: Int)
 
         var description: String {
             switch self {
             case .once(let call, let bytes): "change \(call) fails after \(bytes) bytes"
             case .full(let call): "disk full from change \(call)"
             case .fullCopyOnWrite(let call): "no write from change \(call)"
+            case .dead(let call): "no change from change \(call)"
             }
         }
     }
@@ -43,14 +46,18 @@ final class FailingDisk: Disk, @unchecked Sendable {
             try super.write(descriptor, buffer, count: room, at: offset)
             throw .noSpace
         case .fullCopyOnWrite(let call) where calls >= call: throw .noSpace
+        case .dead(let call) where calls >= call: throw .ioError
         default: try super.write(descriptor, buffer, count: count, at: offset)
         }
     }
 
     override func truncate(_ descriptor: Int32, to size: Int) throws(Errno) {
         calls += 1
-        if case .once(let call, _) = fault, call == calls { throw .ioError }
-        try super.truncate(descriptor, to: size)
+        switch fault {
+        case .once(let call, _) where call == calls: throw .ioError
+        case .dead(let call) where calls >= call: throw .ioError
+        default: try super.truncate(descriptor, to: size)
+        }
     }
 
     override func allocate(_ descriptor: Int32, mode: Int32, offset: Int, length: Int) throws(Errno) {
@@ -59,6 +66,7 @@ final class FailingDisk: Disk, @unchecked Sendable {
         // Giving space back needs none.
         switch fault {
         case .full(let call), .fullCopyOnWrite(let call): if calls >= call, mode & 2 == 0 { throw .noSpace }
+        case .dead(let call): if calls >= call { throw .ioError }
         default: break
         }
         try super.allocate(descriptor, mode: mode, offset: offset, length: length)

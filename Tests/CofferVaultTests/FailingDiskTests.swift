@@ -117,6 +117,26 @@ struct FailingDiskTests {
         return !isDone
     }
 
+    /// The new end is stored, the file cannot be cut behind it, and the old end cannot be put back.
+    @Test func aCutThatCanNeitherBeDoneNorUndoneStands() throws {
+        let directory = try TemporaryDirectory()
+        let disk = FailingDisk()
+        let file = try OpenContents(directory.file("file"), ring: try fixedRing(), cipher: .aes256GCM, disk: disk)
+        var random = SeededRandom(seed: 1)
+        let bytes = random.bytes(5 * Self.block + 10)
+        try file.write(bytes, at: 0)
+        try file.settle()
+        disk.fault = .dead(call: 2)
+        #expect(throws: VaultError.system(.ioError)) { try file.resize(to: 2 * Self.block + 3149) }
+        #expect(throws: VaultError.system(.ioError)) { try file.settle() }
+        #expect(same(try file.readAll(), Array(bytes[..<(2 * Self.block + 3149)])))
+        disk.fault = nil
+        try file.settle()
+        #expect(try StoredFile(file.path, ring: file.ring).faults(isSettled: true) == [])
+        try file.reopen()
+        #expect(same(try file.readAll(), Array(bytes[..<(2 * Self.block + 3149)])))
+    }
+
     /// Each byte is what it was or what it was to be, and the size is what it was. That holds for blocks that were rewritten in place too: one that
     /// a write left torn is stored once more. Only where that fails as well, on a disk that takes no write at all, is such a block lost.
     private func expectIntact(
