@@ -279,6 +279,9 @@ def main():
     try:
         if kind == "databases":
             databases(root, words, int(number), seed)
+        elif kind == "postgresql":
+            import postgresql
+            postgresql.work(root, words, int(number), seed)
         else:
             Files(root, words, int(number), seed).forever()
     except (OSError, sqlite3.Error):
