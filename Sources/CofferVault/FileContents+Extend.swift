@@ -10,6 +10,7 @@ extension FileContents {
     /// from the lower of the first block concerned and the last block to the end of time.
     func extend(_ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch) throws(VaultError) {
         try finishEmptying(scratch)
+        try cutSurplus()
         try verifyEnd(scratch)
         let oldSize = size
         do throws(VaultError) {

@@ -29,6 +29,19 @@ extension FileContents {
             noteUnlogged(file, cuts: cutSize != nil)
             return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
         }
+        // In this order: where the one is new, so is the other.
+        let growsIn = file.growsIn.load(ordering: .acquiring)
+        if cutSize == nil, firstBlock >= file.growsFrom.load(ordering: .relaxed), let ticket = log.hold(growsIn) {
+            // Recovery ends the file before the first of these that does not verify.
+            defer { log.end(ticket) }
+            // A request that began before them may have logged some of them.
+            try drain()
+            noteUnlogged(file, cuts: false)
+            if firstBlock < BlockGeometry.blockCount(plainSize: size) {
+                file.hasUnloggedVersions.store(true, ordering: .relaxed)
+            }
+            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: nil)
+        }
         let total = (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount
         let present = max(1, BlockGeometry.blockCount(plainSize: size))
         let replaced = max(0, min(present - firstBlock, total))
@@ -83,9 +96,16 @@ extension FileContents {
             try commit(ticket, log, file)
             // What was logged before this is in its place before it.
             try drain()
-            if growsUnlogged { file.growsIn.store(log.order(of: ticket), ordering: .relaxed) }
+            if growsUnlogged { noteGrowth(in: log.order(of: ticket), from: present, file) }
         }
         try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+    }
+
+    /// The log says that the file grows; how far it reached before counts where that is said.
+    private func noteGrowth(in order: UInt64, from block: Int, _ file: LoggedFile) {
+        if file.growsIn.load(ordering: .relaxed) == order { return }
+        file.growsFrom.store(block, ordering: .relaxed)
+        file.growsIn.store(order, ordering: .releasing)
     }
 
     /// Once the log has it durably, the file is cut, whatever the system says now of its doing so: what cannot be done yet is pending.
@@ -171,6 +191,16 @@ extension FileContents {
         file.hasUnsyncedCuts.store(false, ordering: .relaxed)
     }
 
+    /// Before a block is to vouch for more: what the log says of it must be what counts, and that takes that it knows each version that may be there.
+    func leaveGrowth() throws(VaultError) {
+        guard let log, let file = logged else { return }
+        file.growsIn.store(0, ordering: .relaxed)
+        guard file.hasUnloggedVersions.load(ordering: .relaxed) else { return }
+        try drain()
+        try syncNow(dataOnly: true, log)
+        file.hasUnloggedVersions.store(false, ordering: .relaxed)
+    }
+
     private func syncNow(dataOnly: Bool, _ log: IntentLog) throws(VaultError) {
         do throws(Errno) {
             try disk.sync(descriptor, dataOnly: dataOnly)
@@ -230,6 +260,7 @@ extension FileContents {
         guard let log, let file = logged else { return }
         do throws(VaultError) {
             try drain()
+            file.growsIn.store(0, ordering: .relaxed)
             guard let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) else { return }
             defer { log.end(ticket) }
             try log.commit(ticket)
@@ -246,6 +277,7 @@ extension FileContents {
         try syncNow(dataOnly: false, log)
         file.hasUnloggedChanges.store(false, ordering: .relaxed)
         file.hasUnsyncedCuts.store(false, ordering: .relaxed)
+        file.hasUnloggedVersions.store(false, ordering: .relaxed)
         file.newIn.store(0, ordering: .relaxed)
         file.growsIn.store(0, ordering: .relaxed)
         guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
@@ -274,6 +306,7 @@ extension FileContents {
             try syncNow(dataOnly: dataOnly, log)
             let hadCuts = file.hasUnsyncedCuts.load(ordering: .relaxed)
             file.hasUnsyncedCuts.store(false, ordering: .relaxed)
+            file.hasUnloggedVersions.store(false, ordering: .relaxed)
             file.growsIn.store(0, ordering: .relaxed)
             file.newIn.store(0, ordering: .releasing)
             file.hasUnloggedChanges.store(false, ordering: .releasing)

@@ -147,6 +147,7 @@ extension FileContents {
         let end = min(offset + count, size)
         guard offset < end else { return }
         try verifyEnd(scratch)
+        try leaveGrowth()
         let blockCount = BlockGeometry.blockCount(plainSize: size)
         let first = (offset + BlockGeometry.plainCount - 1) / BlockGeometry.plainCount
         // The last block always stays stored, so it is never among the punched.

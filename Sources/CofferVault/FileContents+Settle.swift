@@ -25,13 +25,7 @@ extension FileContents {
         let before = try system { () throws(Errno) in try disk.status(descriptor) }
         try finishEmptying(scratch)
         if let logged { try makeSure(logged) }
-        if knowledge.withLock({ $0.hasSurplus }) {
-            try drain()
-            try system { () throws(Errno) in
-                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
-            }
-            knowledge.withLock { $0.hasSurplus = false }
-        }
+        try cutSurplus()
         var isChanged = false
         defer { if isChanged { restoreTimes(before.st_atim, before.st_mtim) } }
         let last = BlockGeometry.blockCount(plainSize: size) - 1
@@ -47,6 +41,16 @@ extension FileContents {
             }
             knowledge.withLock { _ = $0.stale.remove(block) }
         }
+    }
+
+    /// Cuts off what is stored behind the end, where that failed before: what is there must not become a part of the file, and a hole least of all.
+    func cutSurplus() throws(VaultError) {
+        guard knowledge.withLock({ $0.hasSurplus }) else { return }
+        try drain()
+        try system { () throws(Errno) in
+            try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+        }
+        knowledge.withLock { $0.hasSurplus = false }
     }
 
     /// The gap that a block should have: never more than it has.

@@ -137,6 +137,25 @@ struct FailingDiskTests {
         #expect(same(try file.readAll(), Array(bytes[..<(2 * Self.block + 3149)])))
     }
 
+    /// What could not be cut off after a failure is not there when the file grows past it.
+    @Test func whatIsLeftBehindTheEndBecomesNoHole() throws {
+        let directory = try TemporaryDirectory()
+        let disk = FailingDisk()
+        let file = try OpenContents(directory.file("file"), ring: try fixedRing(), cipher: .aes256GCM, disk: disk)
+        var random = SeededRandom(seed: 2)
+        let bytes = random.bytes(Self.block)
+        try file.write(bytes, at: 0)
+        try file.settle()
+        // The blocks that were to be added are there, the old end could not be sealed again, and nothing can be cut off.
+        disk.fault = .dead(call: 2)
+        #expect(throws: VaultError.system(.ioError)) { try file.write(random.bytes(3 * Self.block), at: Self.block) }
+        disk.fault = nil
+        try file.resize(to: 6 * Self.block)
+        #expect(same(try file.readAll(), bytes + [UInt8](repeating: 0, count: 5 * Self.block)))
+        try file.settle()
+        #expect(try StoredFile(file.path, ring: file.ring).faults(isSettled: true) == [])
+    }
+
     /// Each byte is what it was or what it was to be, and the size is what it was. That holds for blocks that were rewritten in place too: one that
     /// a write left torn is stored once more. Only where that fails as well, on a disk that takes no write at all, is such a block lost.
     private func expectIntact(

@@ -28,10 +28,14 @@ public final class LoggedFile: @unchecked Sendable {
     let newIn = Atomic<UInt64>(0)
     /// The segment that says it may grow; 0 for none.
     let growsIn = Atomic<UInt64>(0)
+    /// The first block that it had not when that was said: nothing of what is there from here on has been promised.
+    let growsFrom = Atomic<Int>(0)
     /// It was changed in ways that are not in the log since it was synced last.
     let hasUnloggedChanges = Atomic<Bool>(false)
     /// Blocks were made holes or cut off, and that is not on the disk yet: with a power cut what was there may come back.
     let hasUnsyncedCuts = Atomic<Bool>(false)
+    /// Blocks that it was growing by were stored more than once since it was synced, and the log does not know of it: with a power cut an older one may come back.
+    let hasUnloggedVersions = Atomic<Bool>(false)
     /// The log may say something of it that was given up, because a sync of the log failed.
     let isUnsure = Atomic<Bool>(false)
     /// What it is to hold and does not yet.
