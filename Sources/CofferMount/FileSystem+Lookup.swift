@@ -109,6 +109,8 @@ extension FileSystem {
         var size: Int?
         var access: timespec?
         var modification: timespec?
+        /// Set-id bits are to go, as they do where contents change.
+        var takesSetID = false
     }
 
     /// Changes attributes and tells all of them.
@@ -131,9 +133,10 @@ extension FileSystem {
                 } catch {
                     throw .system(error)
                 }
-                // A mode that the kernel sends along may have the bit still.
-                if inode.kind == S_IFREG, change.size != nil || change.mode != nil {
-                    try dropGroupBit(descriptor, belongs)
+                if inode.kind == S_IFREG {
+                    // A mode that the kernel sends along may have the bit still.
+                    if change.size != nil || change.mode != nil { try dropGroupBit(descriptor, belongs) }
+                    if change.takesSetID { _ = try dropSetID(descriptor, belongs) }
                 }
                 if change.access != nil || change.modification != nil {
                     let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)

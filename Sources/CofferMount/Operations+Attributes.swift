@@ -23,9 +23,10 @@ extension Operations {
             let fileSystem = FuseRequest.fileSystem(request)
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
-                var status = try fileSystem.change(
-                    inode, Operations.change(wanted, which), Worker.current.scratch
-                ) { group in
+                var change = Operations.change(wanted, which)
+                // chown(2) takes them too where it changes neither owner, and nothing but that changes the time of change alone.
+                change.takesSetID = Worker.current.takesSetID || which == FUSE_SET_ATTR_CTIME
+                var status = try fileSystem.change(inode, change, Worker.current.scratch) { group in
                     FuseRequest.belongs(request, to: group)
                 }
                 fuse_reply_attr(request, &status, fileSystem.timeout)

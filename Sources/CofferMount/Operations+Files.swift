@@ -31,7 +31,9 @@ extension Operations {
                 let handle = try fileSystem.openFile(
                     inode, forWriting: flags & O_ACCMODE != O_RDONLY, emptying: flags & O_TRUNC != 0,
                     Worker.current.scratch)
-                if flags & O_TRUNC != 0 { Operations.dropSetID(request, fileSystem, handle) }
+                if flags & O_TRUNC != 0, FuseRequest.caller(request).user != 0 {
+                    Operations.dropSetID(request, fileSystem, handle)
+                }
                 Operations.keep(handle, in: info, fileSystem)
                 if fuse_reply_open(request, info) != 0 { Operations.drop(info, fileSystem) }
             }
@@ -76,6 +78,7 @@ extension Operations {
                         throw error
                     }
                     fileSystem.writeOrder.leave(worker.number)
+                    if worker.takesSetID { Operations.dropSetID(request, fileSystem, handle) }
                     fuse_reply_write(request, count)
                 }
             }
@@ -122,10 +125,7 @@ extension Operations {
                 case 16, 17: try contents.zero(offset: offset, count: length, keepSize: mode == 17, scratch)
                 default: throw .system(.notSupported)
                 }
-                if try fileSystem.dropGroupBit(contents.descriptor, { FuseRequest.belongs(request, to: $0) }) {
-                    // This answer carries no mode. Attributes alone are forgotten without waiting for anything.
-                    fuse_lowlevel_notify_inval_inode(fileSystem.session, handle.inode.nodeID, -1, 0)
-                }
+                if FuseRequest.caller(request).user != 0 { Operations.dropSetID(request, fileSystem, handle) }
                 FuseRequest.reply(request, error: 0)
             }
         }
@@ -149,14 +149,15 @@ extension Operations {
             FuseRequest.run(request, fileSystem, source.inode) { () throws(VaultError) in
                 let copied = try fileSystem.copy(
                     from: source, at: from, to: target, at: to, count: count, Worker.current)
+                if FuseRequest.caller(request).user != 0 { Operations.dropSetID(request, fileSystem, target) }
                 fuse_reply_write(request, copied)
             }
         }
     }
 
-    /// Takes the set-id bits from a file that open(2) has emptied: the kernel leaves that to the driver. Where it fails the file is empty all the same.
+    /// Takes the set-id bits from a file that was changed: the kernel leaves that to the driver. Where it fails the file is changed all the same. The answer
+    /// carries no mode, so the kernel is to forget the one it knows; attributes alone are forgotten without waiting for anything.
     private static func dropSetID(_ request: fuse_req_t?, _ fileSystem: FileSystem, _ handle: FileHandle) {
-        guard FuseRequest.caller(request).user != 0 else { return }
         do throws(VaultError) {
             if try fileSystem.dropSetID(handle.contents.descriptor, { FuseRequest.belongs(request, to: $0) }) {
                 fuse_lowlevel_notify_inval_inode(fileSystem.session, handle.inode.nodeID, -1, 0)

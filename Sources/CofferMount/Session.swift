@@ -55,6 +55,8 @@ public final class Session: @unchecked Sendable {
         session = made
         fileSystem.session = made
         guard fuse_session_mount(session, options.mountpoint) == 0 else { throw .refused }
+        var channel = Handshake.channel
+        guard fuse_session_custom_io(session, &channel, fuse_session_fd(session)) == 0 else { throw .options }
     }
 
     deinit {
@@ -141,7 +143,10 @@ public final class Session: @unchecked Sendable {
             let got = fuse_session_receive_buf(session, &buffer)
             if got == -EINTR { continue }
             if got <= 0 { break }
-            let isWrite = fileSystem.writeOrder.arrive(number, buffer.mem, count: Int(got))
+            guard let request = RawRequest(buffer.mem, count: Int(got)) else { continue }
+            fileSystem.handshake.see(request)
+            worker.takesSetID = request.takesSetID
+            let isWrite = fileSystem.writeOrder.arrive(number, request)
             fuse_session_process_buf(session, &buffer)
             if isWrite { fileSystem.writeOrder.leave(number) }
         }

@@ -12,6 +12,8 @@ final class Worker {
     let reply: UnsafeMutableRawPointer
     /// The thread's number among those that serve.
     let number: Int
+    /// Whoever sent the present request may not keep set-id bits on what it changes.
+    var takesSetID = false
 
     private static let key: pthread_key_t = {
         var key = pthread_key_t()

@@ -1,5 +1,3 @@
-import CFuse
-import CofferVault
 import Glibc
 
 /// The order in which the kernel hands over what is written.
@@ -54,20 +52,12 @@ final class WriteOrder: @unchecked Sendable {
     }
 
     /// To be called with a request as it came, and before anything else is done with it. Whether it is a write.
-    func arrive(_ thread: Int, _ request: UnsafeRawPointer?, count: Int) -> Bool {
-        guard let request, count >= MemoryLayout<fuse_in_header>.size else { return false }
-        let header = request.loadUnaligned(as: fuse_in_header.self)
-        guard header.opcode == FUSE_WRITE.rawValue,
-            count >= MemoryLayout<fuse_in_header>.size + MemoryLayout<fuse_write_in>.size
-        else {
-            arrive(thread, number: header.unique)
-            return false
-        }
-        let write = request.loadUnaligned(
-            fromByteOffset: MemoryLayout<fuse_in_header>.size, as: fuse_write_in.self)
+    func arrive(_ thread: Int, _ request: RawRequest) -> Bool {
+        let offset = request.writeOffset
         arrive(
-            thread, number: header.unique, writingTo: header.nodeid, at: Int(truncatingIfNeeded: write.offset))
-        return true
+            thread, number: request.header.unique, writingTo: offset == nil ? 0 : request.header.nodeid,
+            at: offset ?? 0)
+        return offset != nil
     }
 
     /// As above, of a request with the kernel's `number`, where it is a write to `node` at `offset`; 0 for none.

@@ -94,25 +94,12 @@ struct WriteOrderTests {
         #expect(ends.withLock { $0 } == Array(0..<8))
     }
 
-    @Test func requestsAreReadAsTheKernelWritesThem() {
+    @Test func onlyWritesCount() {
         let order = WriteOrder(threadCount: 2)
-        var bytes = [UInt8](repeating: 0, count: 80)
-        func put<Value>(_ value: Value, at offset: Int) {
-            withUnsafeBytes(of: value) { bytes.replaceSubrange(offset..<(offset + $0.count), with: $0) }
-        }
-        put(UInt32(80), at: 0)
-        put(UInt32(FUSE_WRITE.rawValue), at: 4)
-        put(UInt64(10), at: 8)
-        put(Self.node, at: 16)
-        put(UInt64(4096), at: 48)
-        bytes.withUnsafeBytes {
-            #expect(order.arrive(0, $0.baseAddress, count: 80))
-            // Too short for a write, or for anything.
-            #expect(!order.arrive(1, $0.baseAddress, count: 79))
-            #expect(!order.arrive(1, $0.baseAddress, count: 39))
-        }
-        #expect(!order.arrive(1, nil, count: 80))
-        put(UInt32(FUSE_READ.rawValue), at: 4)
-        bytes.withUnsafeBytes { #expect(!order.arrive(1, $0.baseAddress, count: 80)) }
+        var request = RequestBytes(FUSE_WRITE, number: 10, node: Self.node)
+        request.put(UInt64(4096), at: 48)
+        #expect(request.with { order.arrive(0, $0) } == true)
+        request.put(UInt32(FUSE_READ.rawValue), at: 4)
+        #expect(request.with { order.arrive(0, $0) } == false)
     }
 }

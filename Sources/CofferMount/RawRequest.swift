@@ -1,0 +1,49 @@
+import CFuse
+
+/// A request as the kernel sent it: what libfuse does not pass on. Valid as long as the buffer that it is in.
+struct RawRequest {
+    private let bytes: UnsafeRawPointer
+    private let count: Int
+    let header: fuse_in_header
+
+    /// Nil where there is not even a header.
+    init?(_ bytes: UnsafeRawPointer?, count: Int) {
+        guard let bytes, count >= MemoryLayout<fuse_in_header>.size else { return nil }
+        self.bytes = bytes
+        self.count = count
+        header = bytes.loadUnaligned(as: fuse_in_header.self)
+    }
+
+    private func body<Body: BitwiseCopyable>(_ code: fuse_opcode, as type: Body.Type) -> Body? {
+        let start = MemoryLayout<fuse_in_header>.size
+        guard header.opcode == code.rawValue, count >= start + MemoryLayout<Body>.size else { return nil }
+        return bytes.loadUnaligned(fromByteOffset: start, as: type)
+    }
+
+    /// Where a write begins; nil where this is none.
+    var writeOffset: Int? {
+        body(FUSE_WRITE, as: fuse_write_in.self).map { Int(truncatingIfNeeded: $0.offset) }
+    }
+
+    /// What the kernel can do, where it says so; nil where this is no INIT. From before 7.36 it has no second word of flags.
+    var capabilities: UInt32? {
+        let start = MemoryLayout<fuse_in_header>.size
+        guard header.opcode == FUSE_INIT.rawValue, count >= start + 16 else { return nil }
+        return bytes.loadUnaligned(fromByteOffset: start + 12, as: UInt32.self)
+    }
+
+    /// The caller may not keep set-id bits on what it changes, and taking them away is left to the driver.
+    var takesSetID: Bool {
+        switch fuse_opcode(header.opcode) {
+        case FUSE_WRITE:
+            return body(FUSE_WRITE, as: fuse_write_in.self).map {
+                $0.write_flags & UInt32(FUSE_WRITE_KILL_SUIDGID) != 0
+            }
+                ?? false
+        case FUSE_SETATTR:
+            return body(FUSE_SETATTR, as: fuse_setattr_in.self).map { $0.valid & UInt32(FATTR_KILL_SUIDGID) != 0 }
+                ?? false
+        default: return false
+        }
+    }
+}
