@@ -78,13 +78,12 @@ extension FileContents {
         var isDeferred = cutSize == nil && !growsUnlogged
         if isDeferred, needsRoom { isDeferred = hasPlenty() }
         if let ticket, isDeferred {
-            file.pending.add(
-                ticket, first: firstBlock, byteCount: byteCount, cutSize: nil,
-                descriptor: log.descriptor(of: ticket), in: self)
+            file.pending.add(ticket, images, first: firstBlock, byteCount: byteCount, cutSize: nil, log, in: self)
             return log.notePending(file, byteCount: byteCount)
         }
         if let ticket, cutSize != nil {
-            return try cutLogged(ticket, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, log, file)
+            return try cutLogged(
+                ticket, images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, log, file)
         }
         defer { if let ticket { log.end(ticket) } }
         // One that has no name any more, or none that is known, is written directly, and synced where a program asks for it.
@@ -110,7 +109,8 @@ extension FileContents {
 
     /// Once the log has it durably, the file is cut, whatever the system says now of its doing so: what cannot be done yet is pending.
     private func cutLogged(
-        _ ticket: IntentLog.Ticket, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?, _ log: IntentLog,
+        _ ticket: IntentLog.Ticket, _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int,
+        cuttingTo cutSize: Int?, _ log: IntentLog,
         _ file: LoggedFile
     ) throws(VaultError) {
         do throws(VaultError) {
@@ -122,9 +122,7 @@ extension FileContents {
         file.hasUnsyncedCuts.store(true, ordering: .relaxed)
         // Whoever makes it grow again says so again.
         file.growsIn.store(0, ordering: .relaxed)
-        file.pending.add(
-            ticket, first: firstBlock, byteCount: byteCount, cutSize: cutSize, descriptor: log.descriptor(of: ticket),
-            in: self)
+        file.pending.add(ticket, images, first: firstBlock, byteCount: byteCount, cutSize: cutSize, log, in: self)
         log.notePending(file, byteCount: byteCount)
         do throws(VaultError) {
             try drain()

@@ -116,8 +116,8 @@ struct PowerCutCaseTests {
     /// Two threads log in one order and add what is pending in the other: a sync waits for the farthest.
     @Test func aSyncWaitsForTheFarthestRecord() throws {
         let logged = try #require(file.logged)
+        let image = [UInt8](repeating: 0, count: BlockGeometry.storedCount)
         func append() throws -> IntentLog.Ticket {
-            let image = [UInt8](repeating: 0, count: BlockGeometry.storedCount)
             let ticket = try image.withUnsafeBytes { payload in
                 try log.append(
                     [.blocks(first: 3, isCut: false, predecessors: [.absent])], payload: payload, for: logged,
@@ -126,9 +126,11 @@ struct PowerCutCaseTests {
             return try #require(ticket)
         }
         func add(_ ticket: IntentLog.Ticket) {
-            logged.pending.add(
-                ticket, first: 3, byteCount: BlockGeometry.storedCount, cutSize: nil,
-                descriptor: log.descriptor(of: ticket), in: file)
+            image.withUnsafeBytes { images in
+                guard let images = images.baseAddress else { return }
+                logged.pending.add(
+                    ticket, images, first: 3, byteCount: BlockGeometry.storedCount, cutSize: nil, log, in: file)
+            }
         }
         let first = try append()
         try log.commit(first)

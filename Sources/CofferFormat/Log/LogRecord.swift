@@ -71,6 +71,7 @@ public enum LogRecord: Equatable, Sendable {
     /// The descriptor's bytes.
     public func encoded(file: UInt32) -> [UInt8] {
         var writer = LogWriter()
+        writer.bytes.reserveCapacity(64)
         writer.bytes += [kind, 0, 0, 0]
         writer.put(file)
         switch self {
@@ -81,9 +82,12 @@ public enum LogRecord: Equatable, Sendable {
             writer.put(UInt64(first))
             writer.bytes.append(isCut ? 1 : 0)
             writer.put(UInt32(predecessors.count))
+            writer.bytes.reserveCapacity(writer.bytes.count + 17 * predecessors.count)
             for predecessor in predecessors {
                 switch predecessor {
-                case .stored(let prefix): writer.bytes += [0] + prefix
+                case .stored(let prefix):
+                    writer.bytes.append(0)
+                    writer.bytes.append(contentsOf: prefix)
                 case .absent: writer.bytes += [UInt8](repeating: 0, count: 17).replacingFirst(with: 1)
                 }
             }

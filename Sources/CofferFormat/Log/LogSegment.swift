@@ -105,24 +105,40 @@ public enum LogSegment {
         return bytes + mac(ring.newestSubkey(.log), bytes)
     }
 
-    /// What comes before a record's payload.
+    /// Adds what comes before a record's payload, for a record that begins at `offset`.
+    public static func append(
+        _ descriptor: [UInt8], payload: UnsafeRawBufferPointer?, at offset: Int, generation: [UInt8], ring: KeyRing,
+        to bytes: inout [UInt8]
+    ) {
+        let start = bytes.count
+        for count in [UInt32(descriptor.count), UInt32(payload?.count ?? 0)] {
+            withUnsafeBytes(of: count.littleEndian) { bytes.append(contentsOf: $0) }
+        }
+        bytes.append(contentsOf: descriptor)
+        var hash = Hash(key: ring.newestSubkey(.log), outputCount: macCount)
+        hash.update(generation)
+        withUnsafeBytes(of: UInt64(offset).littleEndian) { hash.update($0) }
+        bytes.withUnsafeBytes { hash.update(UnsafeRawBufferPointer(rebasing: $0[start...])) }
+        addBeginnings(of: payload, to: &hash)
+        bytes.append(contentsOf: hash.finish())
+    }
+
+    /// As above, alone.
     public static func encode(
         _ descriptor: [UInt8], payload: UnsafeRawBufferPointer?, at offset: Int, generation: [UInt8], ring: KeyRing
     ) -> [UInt8] {
-        let counts = counts(descriptor.count, payload?.count ?? 0)
-        return counts + descriptor
-            + mac(
-                ring.newestSubkey(.log), bound(generation, offset) + counts + descriptor + beginnings(payload))
+        var bytes: [UInt8] = []
+        append(descriptor, payload: payload, at: offset, generation: generation, ring: ring, to: &bytes)
+        return bytes
     }
 
     /// The first bytes of each block: its nonce and info, which no two sealed blocks share.
-    private static func beginnings(_ payload: UnsafeRawBufferPointer?) -> [UInt8] {
-        guard let payload else { return [] }
-        var bytes: [UInt8] = []
+    private static func addBeginnings(of payload: UnsafeRawBufferPointer?, to hash: inout Hash) {
+        guard let payload else { return }
         for start in stride(from: 0, to: payload.count, by: BlockGeometry.storedCount) {
-            bytes += payload[start..<min(start + BlockGeometry.prefixCount, payload.count)]
+            let end = min(start + BlockGeometry.prefixCount, payload.count)
+            hash.update(UnsafeRawBufferPointer(rebasing: payload[start..<end]))
         }
-        return bytes
     }
 
     /// Bytes of a record with these counts.
@@ -158,11 +174,12 @@ public enum LogSegment {
         let end = start + descriptorCount
         let descriptor = Array(bytes[start..<end])
         let payload = UnsafeRawBufferPointer(rebasing: bytes[(end + macCount)..<(offset + total)])
-        let expected = mac(
-            key,
-            bound(header.generation, offset) + counts(descriptorCount, payloadCount) + descriptor
-                + beginnings(payload))
-        guard constantTimeEqual(expected, Array(bytes[end..<(end + macCount)])) else { return nil }
+        var hash = Hash(key: key, outputCount: macCount)
+        hash.update(header.generation)
+        withUnsafeBytes(of: UInt64(offset).littleEndian) { hash.update($0) }
+        hash.update(UnsafeRawBufferPointer(rebasing: bytes[offset..<end]))
+        addBeginnings(of: payload, to: &hash)
+        guard constantTimeEqual(hash.finish(), Array(bytes[end..<(end + macCount)])) else { return nil }
         // One that verifies and means nothing was written by a newer version: what follows it cannot be understood either.
         do throws(FormatError) {
             let (file, record) = try LogRecord.parse(descriptor)
@@ -172,19 +189,6 @@ public enum LogSegment {
         } catch {
             return nil
         }
-    }
-
-    private static func bound(_ generation: [UInt8], _ offset: Int) -> [UInt8] {
-        var bytes = generation
-        withUnsafeBytes(of: UInt64(offset).littleEndian) { bytes += Array($0) }
-        return bytes
-    }
-
-    private static func counts(_ descriptor: Int, _ payload: Int) -> [UInt8] {
-        var bytes: [UInt8] = []
-        withUnsafeBytes(of: UInt32(descriptor).littleEndian) { bytes += Array($0) }
-        withUnsafeBytes(of: UInt32(payload).littleEndian) { bytes += Array($0) }
-        return bytes
     }
 
     private static func number(_ bytes: some BidirectionalCollection<UInt8>) -> UInt64 {

@@ -74,18 +74,20 @@ extension IntentLog {
             }
             guard let records = make(segment) else { return nil }
             var bytes: [UInt8] = []
+            if let payload, payload.count <= Self.copyLimit { bytes.reserveCapacity(payload.count + 512) }
             for (index, (file, record)) in records.enumerated() {
-                bytes += LogSegment.encode(
+                LogSegment.append(
                     record.encoded(file: file), payload: index == records.count - 1 ? payload : nil,
-                    at: segment.written + bytes.count, generation: segment.generation, ring: ring)
+                    at: segment.written + bytes.count, generation: segment.generation, ring: ring, to: &bytes)
             }
-            let total = bytes.count + (payload?.count ?? 0)
+            let recordCount = bytes.count
+            let total = recordCount + (payload?.count ?? 0)
             if !extend(by: total) {
                 guard segment.written > LogSegment.headerCount else { throw .system(.noSpace) }
                 try makeRoomLocked()
                 continue
             }
-            try put(bytes, payload, at: segment.written)
+            try put(&bytes, payload, at: segment.written)
             if segment.written == LogSegment.headerCount { segments[active].begun = Int64(time(nil)) }
             segments[active].written += total
             segments[active].users += 1
@@ -93,12 +95,21 @@ extension IntentLog {
         }
     }
 
-    private func put(_ bytes: [UInt8], _ payload: UnsafeRawBufferPointer?, at offset: Int) throws(VaultError) {
+    /// Payloads up to so many bytes are copied, so that they take no call of their own.
+    private static let copyLimit = 32 << 10
+
+    private func put(
+        _ bytes: inout [UInt8], _ payload: UnsafeRawBufferPointer?, at offset: Int
+    ) throws(VaultError) {
         let descriptor = segments[active].descriptor
+        let count = bytes.count
+        let isCopied = (payload?.count ?? 0) <= Self.copyLimit
+        if isCopied, let payload { bytes.append(contentsOf: payload) }
+        let whole = bytes
         try system { () throws(Errno) in
-            try disk.write(descriptor, bytes: bytes, at: offset)
-            if let payload, let data = payload.baseAddress {
-                try disk.write(descriptor, data, count: payload.count, at: offset + bytes.count)
+            try disk.write(descriptor, bytes: whole, at: offset)
+            if !isCopied, let payload, let data = payload.baseAddress {
+                try disk.write(descriptor, data, count: payload.count, at: offset + count)
             }
         }
     }

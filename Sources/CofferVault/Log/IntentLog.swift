@@ -51,6 +51,8 @@ public final class IntentLog: @unchecked Sendable {
     private let capacity: Int
     /// The segments' files.
     let descriptors: [Int32]
+    /// What is kept in memory of what is pending.
+    let kept = KeptImage.Budget()
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private let places = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)

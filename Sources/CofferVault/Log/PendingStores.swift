@@ -17,6 +17,8 @@ final class PendingStores: @unchecked Sendable {
         /// Where they are: the log's segment, and where in it.
         let descriptor: Int32
         let offset: Int
+        /// The same in memory, where there was room.
+        let kept: KeptImage?
         /// The ciphertext size that the file is cut to behind them.
         let cutSize: Int?
 
@@ -38,6 +40,8 @@ final class PendingStores: @unchecked Sendable {
     private var stores: [Store] = []
     /// Which of the stores holds a block's last image.
     private var blocks: [Int: Store] = [:]
+    /// No block beyond this one has an image here; -1 where none has.
+    private var highest = -1
     /// The file, which stays open for as long as there is something to store.
     private var owner: FileContents?
 
@@ -56,17 +60,18 @@ final class PendingStores: @unchecked Sendable {
 
     /// Takes images that were just logged. The caller has the blocks for itself.
     func add(
-        _ ticket: IntentLog.Ticket, first: Int, byteCount: Int, cutSize: Int?, descriptor: Int32,
-        in file: FileContents
+        _ ticket: IntentLog.Ticket, _ images: UnsafeRawPointer, first: Int, byteCount: Int, cutSize: Int?,
+        _ log: IntentLog, in file: FileContents
     ) {
         let store = Store(
-            ticket: ticket, first: first, byteCount: byteCount, descriptor: descriptor,
-            offset: ticket.end - byteCount, cutSize: cutSize)
+            ticket: ticket, first: first, byteCount: byteCount, descriptor: log.descriptor(of: ticket),
+            offset: ticket.end - byteCount, kept: KeptImage(images, count: byteCount, log.kept), cutSize: cutSize)
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         stores.append(store)
         if cutSize != nil { blocks = blocks.filter { $0.key < store.first } }
         for block in store.first...store.last { blocks[block] = store }
+        highest = cutSize != nil ? store.last : max(highest, store.last)
         owner = file
         count.store(stores.count, ordering: .releasing)
     }
@@ -91,13 +96,18 @@ final class PendingStores: @unchecked Sendable {
                 // Holes that only the new size makes.
                 (buffer + reached).initializeMemory(as: UInt8.self, repeating: 0, count: from - offset - reached)
             }
-            let read = try disk.read(
-                store.descriptor, into: buffer + (from - offset), count: to - from, at: image.offset + (from - start))
-            guard read == to - from else { throw .ioError }
+            let position = image.offset + (from - start)
+            if let kept = store.kept?.bytes {
+                (buffer + (from - offset)).copyMemory(from: kept + (position - store.offset), byteCount: to - from)
+            } else {
+                let read = try disk.read(
+                    store.descriptor, into: buffer + (from - offset), count: to - from, at: position)
+                guard read == to - from else { throw .ioError }
+            }
             reached = max(reached, to - offset)
         }
         // Holes before what makes the file longer.
-        let end = min(count, (blocks.keys.max().map { BlockGeometry.offset(ofBlock: $0) } ?? 0) - offset)
+        let end = highest < 0 ? 0 : min(count, BlockGeometry.offset(ofBlock: highest) - offset)
         if reached < end {
             (buffer + reached).initializeMemory(as: UInt8.self, repeating: 0, count: end - reached)
             reached = end
@@ -164,6 +174,7 @@ final class PendingStores: @unchecked Sendable {
         let given = stores.filter { $0.first >= block }
         stores.removeAll { $0.first >= block }
         blocks = blocks.filter { $0.key < block }
+        highest = blocks.keys.max() ?? -1
         count.store(stores.count, ordering: .releasing)
         guard stores.isEmpty else { return (given, nil) }
         defer { owner = nil }
@@ -191,14 +202,21 @@ final class PendingStores: @unchecked Sendable {
         var done = 0
         let outcome: Result<Void, Errno> = Result { () throws(Errno) in
             let before = try file.disk.status(file.descriptor)
-            let room = batch.map(\.byteCount).max() ?? 0
+            let room = batch.lazy.filter { $0.kept == nil }.map(\.byteCount).max() ?? 0
             let buffer = UnsafeMutableRawPointer.allocate(byteCount: max(room, 1), alignment: 4096)
             defer { buffer.deallocate() }
             for store in batch {
-                let got = try file.disk.read(store.descriptor, into: buffer, count: store.byteCount, at: store.offset)
-                guard got == store.byteCount else { throw .ioError }
+                let images: UnsafeRawPointer
+                if let kept = store.kept?.bytes {
+                    images = kept
+                } else {
+                    let got = try file.disk.read(
+                        store.descriptor, into: buffer, count: store.byteCount, at: store.offset)
+                    guard got == store.byteCount else { throw .ioError }
+                    images = UnsafeRawPointer(buffer)
+                }
                 try file.disk.write(
-                    file.descriptor, buffer, count: store.byteCount, at: BlockGeometry.offset(ofBlock: store.first))
+                    file.descriptor, images, count: store.byteCount, at: BlockGeometry.offset(ofBlock: store.first))
                 if let cutSize = store.cutSize { try file.disk.truncate(file.descriptor, to: cutSize) }
                 done += 1
             }
@@ -212,6 +230,7 @@ final class PendingStores: @unchecked Sendable {
             }
         }
         stores.removeFirst(done)
+        highest = blocks.keys.max() ?? -1
         count.store(stores.count, ordering: .releasing)
         guard stores.isEmpty else { return (done, nil, outcome) }
         owner = nil
