@@ -26,8 +26,6 @@ extension FileSystem {
     ) throws(VaultError) {
         let old = try vault.find(name, in: source)
         let replaced = try vault.lookUp(newName, in: target)
-        var orphan: Int32 = -1
-        if let replaced, mode == .replace { orphan = try orphanDescriptor(replaced, target) }
         let newStored: StoredName
         if let replaced {
             newStored = replaced.name.entry
@@ -36,6 +34,8 @@ extension FileSystem {
         }
         try moving(old, parent, replaced, to: newStored, newParent, isExchange: mode == .exchange) {
             () throws(VaultError) in
+            var orphan: Int32 = -1
+            if let replaced, mode == .replace { orphan = try orphanDescriptor(replaced, target) }
             let outcome: Vault.RenameOutcome
             do throws(VaultError) {
                 outcome = try vault.rename(name, in: source, to: newName, in: target, mode: mode)

@@ -130,6 +130,8 @@ public struct LogRecovery {
     /// Stores once more what files hold of what the segments behind `descriptors` say: for a log that is in use, after a sync has failed.
     mutating func rewrite(_ descriptors: [Int32]) throws(VaultError) {
         try read(descriptors, leftovers: [])
+        // A segment that cannot be read says nothing, and is not done with.
+        if let failure = report.failed.first { throw failure.error }
         for plan in try plan(sources.filter { $0.trust == .own }).files where !plan.isEmpty {
             guard let (descriptor, header) = try find(plan, exactly: true) else { continue }
             let file = try FileContents(
@@ -137,6 +139,9 @@ public struct LogRecovery {
             let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
             // What was given up is in the log too.
             guard raw == plan.header else { continue }
+            // No program changed it.
+            let before = try system { () throws(Errno) in try disk.status(descriptor) }
+            defer { restoreTimes(file, before) }
             if plan.emptyImage != nil {
                 try system { () throws(Errno) in try disk.write(descriptor, bytes: header.bytes) }
             }
@@ -146,6 +151,14 @@ public struct LogRecovery {
                     try disk.write(descriptor, bytes: image, at: BlockGeometry.offset(ofBlock: index))
                 }
             }
+        }
+    }
+
+    private func restoreTimes(_ file: FileContents, _ before: stat) {
+        do throws(Errno) {
+            try disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim)
+        } catch {
+            // As where permissions are taken back: a copy tool looks once more.
         }
     }
 
