@@ -85,7 +85,13 @@ let package = Package(
             name: "CofferKeysTests", dependencies: ["CofferKeys", "CofferFormat", "CofferCrypto", "CofferDisk"],
             swiftSettings: strict),
         .testTarget(
-            name: "CofferMountTests", dependencies: ["CofferMount", "CFuse"], swiftSettings: strict),
+            name: "CofferMountTests",
+            dependencies: [
+                "CofferMount", "CFuse", "CLinux", "CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
         .testTarget(
             name: "MountTests",
             dependencies: ["CLinux", "CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk", "CofferKeys"],
