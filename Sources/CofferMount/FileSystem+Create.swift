@@ -64,7 +64,7 @@ extension FileSystem {
             return (contents, try self.found(stored, parent, directory, name))
         } catch {
             // A file without its first bytes would be damage; on a full disk it goes again.
-            undoMake(name, directory)
+            undoMake(name, directory, parent)
             throw error
         }
     }
@@ -206,7 +206,7 @@ extension FileSystem {
                     return try found(stored, parent, directory, name)
                 } catch {
                     // All or nothing: what the caller is told it does not have must not be there.
-                    undoMake(name, directory)
+                    undoMake(name, directory, parent)
                     throw error
                 }
             }
@@ -265,20 +265,6 @@ extension FileSystem {
             }
         } catch {
             throw .system(error)
-        }
-    }
-
-    /// Removes what was made a moment ago, whatever it is, before anybody could put anything into it.
-    private func undoMake(_ name: [UInt8], _ directory: VaultDirectory) {
-        do throws(VaultError) {
-            let entry = try vault.find(name, in: directory)
-            if entry.isDirectory {
-                try vault.removeDirectory(entry, in: directory)
-            } else {
-                try vault.removeFile(entry, in: directory)
-            }
-        } catch {
-            log.warning("'\(String(decoding: name, as: UTF8.self))' could not be made, nor taken away again: \(error)")
         }
     }
 }

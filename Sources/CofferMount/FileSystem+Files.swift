@@ -109,13 +109,20 @@ extension FileSystem {
             settle(inode, contents, scratch)
             drain(inode, contents)
         }
-        inode.opened.withLock { opened in
+        let isPinned = inode.opened.withLock { opened -> Bool in
             opened.users -= 1
-            if opened.users == 0 {
-                opened.contents = nil
-                openInodes.withLock { $0[ObjectIdentifier(inode)] = nil }
+            guard opened.users == 0 else { return false }
+            if opened.contents?.needsSettling == true {
+                // What could not be settled is tried again by ``settleAll(_:)``.
+                if !opened.isKept { opened.isKept = table.pin(inode) }
+                if opened.isKept { return false }
             }
+            opened.contents = nil
+            openInodes.withLock { $0[ObjectIdentifier(inode)] = nil }
+            defer { opened.isKept = false }
+            return opened.isKept
         }
+        if isPinned { forget(inode, 1) }
     }
 
     /// What closing and syncing a file ask for, once the kernel has handed over everything: permissions are taken back, and the time of modification is
@@ -167,8 +174,13 @@ extension FileSystem {
             do throws(Errno) {
                 let descriptor = try disk.open(
                     at: parent, stored.cString, flags: flags | O_NOFOLLOW | O_NONBLOCK, withoutAccessTime: true)
-                let opened = try disk.status(descriptor)
-                if opened.st_ino == inode.number && opened.st_dev == inode.device { return descriptor }
+                do throws(Errno) {
+                    let opened = try disk.status(descriptor)
+                    if opened.st_ino == inode.number && opened.st_dev == inode.device { return descriptor }
+                } catch {
+                    disk.close(descriptor)
+                    throw error
+                }
                 // Another object took the name this very moment.
                 disk.close(descriptor)
                 throw .staleNFSFileHandle

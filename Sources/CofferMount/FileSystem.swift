@@ -41,6 +41,8 @@ final class FileSystem: @unchecked Sendable {
     let openLimit: Int
     /// Inodes with open contents. A leaf lock.
     let openInodes = Mutex<[ObjectIdentifier: Inode]>([:])
+    /// What could be neither made nor taken away again. A leaf lock.
+    let undone = Mutex<[Undone]>([])
     /// Open files and directories.
     let handles = Atomic<Int>(0)
 

@@ -21,6 +21,8 @@ final class Inode: @unchecked Sendable {
         var contents: FileContents?
         /// Handles, and calls that need the contents for a moment.
         var users = 0
+        /// The contents stay though nobody uses them, because they could not be settled: what is to be done is known to them only.
+        var isKept = false
         /// Handles that may write: while there are any, the kernel may hold data that the driver has not seen.
         var writers = 0
     }

@@ -60,6 +60,20 @@ final class InodeTable: @unchecked Sendable {
         inodes.withLock { $0[Key(device: status.st_dev, number: status.st_ino)] }
     }
 
+    /// Adds a look-up of the driver's own, so that the inode stays the object's only one whatever the kernel forgets. False where another has taken its place.
+    func pin(_ inode: Inode) -> Bool {
+        inodes.withLock { inodes in
+            if inode.lookups == 0 {
+                let key = Key(device: inode.device, number: inode.number)
+                guard !inode.isUnlinked, inodes[key] == nil else { return false }
+                inodes[key] = inode
+                _ = Unmanaged.passRetained(inode)
+            }
+            inode.lookups += 1
+            return true
+        }
+    }
+
     /// Takes back `count` look-ups; true where the kernel has forgotten the inode, which is gone from the table then.
     func forget(_ inode: Inode, _ count: UInt64) -> Bool {
         guard inode !== root else { return false }

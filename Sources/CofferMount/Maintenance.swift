@@ -32,7 +32,10 @@ final class Maintenance: Sendable {
         while !isStopped.load(ordering: .acquiring) {
             usleep(UInt32(1_000_000 / ticksPerSecond))
             tick += 1
-            if tick % 2 == 0 { fileSystem.settleAll(scratch) }
+            if tick % 2 == 0 {
+                fileSystem.settleAll(scratch)
+                fileSystem.retryUndone()
+            }
             guard let idleSeconds else { continue }
             let now = fileSystem.requests.load(ordering: .relaxed)
             quietTicks = now == seen && fileSystem.handles.load(ordering: .relaxed) == 0 ? quietTicks + 1 : 0

@@ -117,6 +117,7 @@ public final class Session: @unchecked Sendable {
     private func finish() {
         do throws(CryptoError) {
             fileSystem.settleAll(try Scratch())
+            fileSystem.retryUndone()
         } catch {
             log.warning("no memory to finish; the next mount will")
         }

@@ -52,8 +52,8 @@ extension FileContents {
             do throws(Errno) {
                 try disk.write(descriptor, scratch.oldImage, count: oldCount, at: 0)
             } catch {
-                // The disk takes neither the new nor the old.
-                if try isUntouched(oldCount, scratch) {
+                // The disk takes neither the new nor the old. Where it does not even say what it has, that is the new, as far as anybody knows.
+                if isUntouched(oldCount, scratch) {
                     knowledge.withLock { $0.isEmptyUnstored = false }
                     throw .system(error)
                 }
@@ -65,10 +65,14 @@ extension FileContents {
         }
     }
 
-    /// Whether the file still begins with what is in `scratch.oldImage`.
-    private func isUntouched(_ count: Int, _ scratch: Scratch) throws(VaultError) -> Bool {
+    /// Whether the file still begins with what is in `scratch.oldImage`; false too where that cannot be told.
+    private func isUntouched(_ count: Int, _ scratch: Scratch) -> Bool {
         let old = Array(UnsafeRawBufferPointer(start: scratch.oldImage, count: count))
-        return try system { () throws(Errno) in try disk.readBytes(descriptor, limit: count) } == old
+        do throws(Errno) {
+            return try disk.readBytes(descriptor, limit: count) == old
+        } catch {
+            return false
+        }
     }
 
     /// Header and empty block in `scratch.probe`.

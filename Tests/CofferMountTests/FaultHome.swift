@@ -49,11 +49,6 @@ final class FaultHome {
         }
     }
 
-    /// Closes what a driver that is gone has left open: it counts on the end of its process, and this one serves many mounts.
-    func closeLeftovers() {
-        for (number, _) in descriptors() { close(number) }
-    }
-
     /// Begins anew.
     func empty() throws {
         try FileManager.default.removeItem(atPath: "\(path)/vault")

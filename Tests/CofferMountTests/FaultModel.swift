@@ -111,7 +111,8 @@ final class FaultNode {
     /// Known once it was listed.
     var number: UInt64?
     var content = FaultContent()
-    var mode: mode_t
+    /// Where changing it failed, it may be either: the kernel goes on showing the old one until it asks again.
+    var modes: Set<mode_t>
     /// The value of `user.note`.
     var note: [UInt8]?
     /// It could neither be made nor be taken away again, which the driver has told: it can be removed, and nothing else is promised of it.
@@ -121,7 +122,7 @@ final class FaultNode {
 
     init(_ kind: Kind, mode: mode_t) {
         self.kind = kind
-        self.mode = mode
+        modes = [mode]
     }
 
     var isFile: Bool { kind == .file && !isStub }

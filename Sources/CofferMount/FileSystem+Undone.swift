@@ -1,0 +1,71 @@
+import CFuse
+import CofferFormat
+import CofferVault
+import Glibc
+
+/// Entries whose making failed half-way.
+extension FileSystem {
+    /// One that could not be taken away either: without its first bytes a file is damage.
+    struct Undone {
+        let parent: Inode
+        let name: [UInt8]
+    }
+
+    /// So many are remembered.
+    private static let undoneLimit = 1000
+
+    /// Takes away what was made, after a failure; where that fails too, it is tried again until it succeeds.
+    func undoMake(_ name: [UInt8], _ directory: VaultDirectory, _ parent: Inode) {
+        do throws(VaultError) {
+            try remove(try vault.find(name, in: directory), directory)
+        } catch {
+            log.warning(
+                "'\(String(decoding: name, as: UTF8.self))' could not be made, nor taken away again (\(error)); this is tried again"
+            )
+            undone.withLock { undone in
+                if undone.count < Self.undoneLimit { undone.append(Undone(parent: parent, name: name)) }
+            }
+        }
+    }
+
+    private func remove(_ entry: VaultEntry, _ directory: VaultDirectory) throws(VaultError) {
+        if entry.isDirectory {
+            try vault.removeDirectory(entry, in: directory)
+        } else {
+            try vault.removeFile(entry, in: directory)
+        }
+    }
+
+    /// Takes away what could not be taken away before.
+    func retryUndone() {
+        let pending = undone.withLock { undone in
+            defer { undone = [] }
+            return undone
+        }
+        for one in pending {
+            do throws(VaultError) {
+                guard try isRemoved(one) else { continue }
+                // The kernel may have seen it meanwhile. Nothing is held here that a request could wait for.
+                _ = one.name.withUnsafeBytes { name in
+                    fuse_lowlevel_notify_inval_entry(
+                        session, one.parent.nodeID, name.baseAddress?.assumingMemoryBound(to: CChar.self), name.count)
+                }
+            } catch {
+                undone.withLock { $0.append(one) }
+            }
+        }
+    }
+
+    /// False where it is there no more, or is something else by now.
+    private func isRemoved(_ one: Undone) throws(VaultError) -> Bool {
+        try changingNames { () throws(VaultError) in
+            try withDirectory(one.parent) { directory throws(VaultError) in
+                guard let entry = try vault.lookUp(one.name, in: directory),
+                    entry.isFile ? entry.status.st_size < BlockGeometry.emptyFileCount : false
+                else { return false }
+                try vault.removeFile(entry, in: directory)
+                return true
+            }
+        }
+    }
+}
