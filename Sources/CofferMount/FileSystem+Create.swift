@@ -136,17 +136,22 @@ extension FileSystem {
             try withDirectory(parent) { directory throws(VaultError) in
                 let entry = try vault.find(name, in: directory)
                 guard !entry.isDirectory else { throw .system(.isDirectory) }
-                let orphan = try orphanDescriptor(entry, directory)
-                try unlinking(entry, parent) { () throws(VaultError) in
-                    do throws(VaultError) {
-                        try vault.removeFile(entry, in: directory)
-                    } catch {
-                        if orphan >= 0 { disk.close(orphan) }
-                        throw error
-                    }
-                    noteRemoved(entry, parent, orphan)
-                }
+                try removeFile(entry, parent, directory)
             }
+        }
+    }
+
+    /// Removes one that was found. The caller is changing names.
+    func removeFile(_ entry: VaultEntry, _ parent: Inode, _ directory: VaultDirectory) throws(VaultError) {
+        try unlinking(entry, parent) { () throws(VaultError) in
+            let orphan = try orphanDescriptor(entry, directory)
+            do throws(VaultError) {
+                try vault.removeFile(entry, in: directory)
+            } catch {
+                if orphan >= 0 { disk.close(orphan) }
+                throw error
+            }
+            noteRemoved(entry, parent, orphan)
         }
     }
 

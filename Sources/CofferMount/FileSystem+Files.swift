@@ -112,7 +112,7 @@ extension FileSystem {
         let isPinned = inode.opened.withLock { opened -> Bool in
             opened.users -= 1
             guard opened.users == 0 else { return false }
-            if opened.contents?.needsSettling == true {
+            if let contents = opened.contents, contents.isWritable, contents.needsSettling {
                 // What could not be settled is tried again by ``settleAll(_:)``.
                 if !opened.isKept { opened.isKept = table.pin(inode) }
                 if opened.isKept { return false }
@@ -155,13 +155,16 @@ extension FileSystem {
     /// Does what the kernel's write-back leaves to the driver, for every open file.
     func settleAll(_ scratch: Scratch) {
         for inode in openInodes.withLock({ Array($0.values) }) {
-            // As a user of the contents, so that they stay the file's only ones meanwhile.
-            let contents = inode.opened.withLock { opened -> FileContents? in
-                guard let contents = opened.contents, contents.needsSettling else { return nil }
+            // As a user of the contents, so that they stay the file's only ones meanwhile, whatever the kernel forgets.
+            let isUser = inode.opened.withLock { opened -> Bool in
+                guard let contents = opened.contents, contents.isWritable, contents.needsSettling, table.pin(inode)
+                else { return false }
                 opened.users += 1
-                return contents
+                return true
             }
-            if contents != nil { closeContents(inode, scratch) }
+            guard isUser else { continue }
+            closeContents(inode, scratch)
+            forget(inode, 1)
         }
     }
 

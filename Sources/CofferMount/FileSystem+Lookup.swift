@@ -123,7 +123,16 @@ extension FileSystem {
                 defer { closeContents(inode, scratch) }
                 try contents.resize(to: size, scratch)
             }
+            if let mode = change.mode, mode & 0o6000 != 0, let contents = openContents(of: inode) {
+                // What is stored later takes set-id bits from the file where the driver may not keep them.
+                try contents.settle(scratch)
+                try contents.drain()
+            }
             try withObject(inode) { descriptor throws(VaultError) in
+                // Whose group it was counts.
+                if inode.kind == S_IFREG, change.user != nil || change.group != nil {
+                    try dropGroupBit(descriptor, belongs)
+                }
                 do throws(Errno) {
                     if change.user != nil || change.group != nil {
                         try disk.setOwner(

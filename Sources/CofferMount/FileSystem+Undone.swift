@@ -20,11 +20,15 @@ extension FileSystem {
             try remove(try vault.find(name, in: directory), directory)
         } catch {
             log.warning(
-                "'\(String(decoding: name, as: UTF8.self))' could not be made, nor taken away again (\(error)); this is tried again"
-            )
-            undone.withLock { undone in
-                if undone.count < Self.undoneLimit { undone.append(Undone(parent: parent, name: name)) }
-            }
+                "'\(String(decoding: name, as: UTF8.self))' could not be made, nor taken away again: \(error)")
+            // Where others make files too, one without its first bytes may be one of theirs.
+            if keepsCache { noteUndone(Undone(parent: parent, name: name)) }
+        }
+    }
+
+    private func noteUndone(_ one: Undone) {
+        undone.withLock { undone in
+            if undone.count < Self.undoneLimit { undone.append(one) }
         }
     }
 
@@ -45,25 +49,29 @@ extension FileSystem {
         for one in pending {
             do throws(VaultError) {
                 guard try isRemoved(one) else { continue }
-                // The kernel may have seen it meanwhile. Nothing is held here that a request could wait for.
-                _ = one.name.withUnsafeBytes { name in
+                // The kernel may have seen it meanwhile. Nothing is held here that a request could wait for. libfuse reads a byte more.
+                _ = (one.name + [0]).withUnsafeBytes { name in
                     fuse_lowlevel_notify_inval_entry(
-                        session, one.parent.nodeID, name.baseAddress?.assumingMemoryBound(to: CChar.self), name.count)
+                        session, one.parent.nodeID, name.baseAddress?.assumingMemoryBound(to: CChar.self),
+                        name.count - 1)
                 }
+            } catch .system(.staleNFSFileHandle), .system(.noSuchFileOrDirectory) {
+                // Its directory is gone.
             } catch {
-                undone.withLock { $0.append(one) }
+                noteUndone(one)
             }
         }
     }
 
-    /// False where it is there no more, or is something else by now.
+    /// False where it is there no more, or is something else by now. While nobody makes or opens anything: a program's own new file looks the same for a moment.
     private func isRemoved(_ one: Undone) throws(VaultError) -> Bool {
-        try changingNames { () throws(VaultError) in
+        try changingNames(alone: true) { () throws(VaultError) in
             try withDirectory(one.parent) { directory throws(VaultError) in
-                guard let entry = try vault.lookUp(one.name, in: directory),
-                    entry.isFile ? entry.status.st_size < BlockGeometry.emptyFileCount : false
+                guard let entry = try vault.lookUp(one.name, in: directory), entry.isFile,
+                    entry.status.st_size < BlockGeometry.emptyFileCount,
+                    table.known(entry.status).flatMap({ openContents(of: $0) }) == nil
                 else { return false }
-                try vault.removeFile(entry, in: directory)
+                try removeFile(entry, one.parent, directory)
                 return true
             }
         }

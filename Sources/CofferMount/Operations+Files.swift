@@ -66,6 +66,8 @@ extension Operations {
                     let worker = Worker.current
                     let scratch = worker.scratch
                     if offset > handle.contents.size { fileSystem.writeOrder.waitForEarlier(worker.number) }
+                    // Before anything is changed, as the kernel does it.
+                    if worker.takesSetID { Operations.dropSetID(request, fileSystem, handle) }
                     do throws(VaultError) {
                         if fileSystem.vault.company == .together, (info?.pointee.flags ?? 0) & O_APPEND != 0 {
                             // Where the kernel takes the end to be, another process may have written by now.
@@ -78,7 +80,6 @@ extension Operations {
                         throw error
                     }
                     fileSystem.writeOrder.leave(worker.number)
-                    if worker.takesSetID { Operations.dropSetID(request, fileSystem, handle) }
                     fuse_reply_write(request, count)
                 }
             }
@@ -118,6 +119,7 @@ extension Operations {
             FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
                 let contents = handle.contents
                 let scratch = Worker.current.scratch
+                if FuseRequest.caller(request).user != 0 { Operations.dropSetID(request, fileSystem, handle) }
                 // FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16
                 switch mode {
                 case 0, 1: try contents.reserve(offset: offset, count: length, keepSize: mode == 1, scratch)
@@ -125,7 +127,6 @@ extension Operations {
                 case 16, 17: try contents.zero(offset: offset, count: length, keepSize: mode == 17, scratch)
                 default: throw .system(.notSupported)
                 }
-                if FuseRequest.caller(request).user != 0 { Operations.dropSetID(request, fileSystem, handle) }
                 FuseRequest.reply(request, error: 0)
             }
         }
@@ -147,9 +148,9 @@ extension Operations {
                 let target = FuseRequest.file(target)?.takeUnretainedValue()
             else { return FuseRequest.reply(request, error: EBADF) }
             FuseRequest.run(request, fileSystem, source.inode) { () throws(VaultError) in
+                if FuseRequest.caller(request).user != 0 { Operations.dropSetID(request, fileSystem, target) }
                 let copied = try fileSystem.copy(
                     from: source, at: from, to: target, at: to, count: count, Worker.current)
-                if FuseRequest.caller(request).user != 0 { Operations.dropSetID(request, fileSystem, target) }
                 fuse_reply_write(request, copied)
             }
         }

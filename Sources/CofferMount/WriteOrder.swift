@@ -108,6 +108,7 @@ final class WriteOrder: @unchecked Sendable {
 
     /// Numbers only go up, so the waiting never form a circle.
     private func isPreceded(_ own: Arrival) -> Bool {
+        guard own.node != 0 else { return false }
         for other in arrivals
         where other.node == own.node && other.number < own.number && other.offset < own.offset {
             return true

@@ -96,7 +96,8 @@ extension FileContents {
     func finishEmptying(_ scratch: Scratch) throws(VaultError) {
         guard knowledge.withLock({ $0.isEmptyUnstored }) else { return }
         sealEmpty(scratch)
-        try storeEmpty(scratch)
+        noteCutOff()
+        try unlogged { () throws(VaultError) in try storeEmpty(scratch) }
         knowledge.withLock { $0.isEmptyUnstored = false }
     }
 }

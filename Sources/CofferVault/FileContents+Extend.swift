@@ -138,24 +138,36 @@ extension FileContents {
     /// After a failed append: the file ends where it did. An empty file's one block was overwritten, so it is stored again, under the
     /// same key: the header is the one on disk whatever becomes of this.
     private func cutBack(to oldSize: Int, _ scratch: Scratch) throws(VaultError) {
+        var failure: VaultError?
         if oldSize == 0 {
             drawNonces(1, scratch)
             seal(
                 scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
                 to: scratch.probe, scratch)
-            try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
+            do throws(VaultError) {
+                try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
+            } catch {
+                failure = error
+                knowledge.withLock { $0.isEmptyUnstored = true }
+            }
         }
         let first = max(1, BlockGeometry.blockCount(plainSize: oldSize))
         if let log, let logged { logged.pending.discard(from: first, log) }
         let revoked: Result<Void, VaultError> = Result { () throws(VaultError) in try revoke(from: first) }
         // Whether or not the log could be told: a longer file is damage.
-        do throws(Errno) {
-            try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
+        noteCutOff()
+        do throws(VaultError) {
+            try unlogged { () throws(VaultError) in
+                try system { () throws(Errno) in
+                    try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: oldSize))
+                }
+            }
         } catch {
             knowledge.withLock { $0.hasSurplus = true }
-            throw .system(error)
+            throw error
         }
         try revoked.get()
+        if let failure { throw failure }
     }
 
     /// Seals what was the last block before an append again: whole, no longer final, with `change` in it.

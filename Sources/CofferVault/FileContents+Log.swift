@@ -27,7 +27,9 @@ extension FileContents {
             // Until what was given up is void, which takes the whole file, nothing is logged that would rely on it.
             try drain()
             noteUnlogged(file, cuts: cutSize != nil)
-            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+            return try unlogged { () throws(VaultError) in
+                try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+            }
         }
         // In this order: where the one is new, so is the other.
         let growsIn = file.growsIn.load(ordering: .acquiring)
@@ -172,6 +174,21 @@ extension FileContents {
             return try disk.read(descriptor, into: buffer, count: count, at: offset)
         }
         return try logged.pending.read(buffer, count: count, at: offset, descriptor, disk)
+    }
+
+    /// Runs what changes the file without a record of its own. The caller has no ticket.
+    func unlogged(_ body: () throws(VaultError) -> Void) throws(VaultError) {
+        guard let log, logged != nil else { return try body() }
+        let ticket = log.enter()
+        defer { log.end(ticket) }
+        try body()
+    }
+
+    /// Something was cut off that may come back with a power cut, in versions that the log does not know.
+    func noteCutOff() {
+        guard let logged else { return }
+        noteUnlogged(logged, cuts: true)
+        logged.hasUnloggedVersions.store(true, ordering: .relaxed)
     }
 
     /// The file is changed in a way that the log is not told of.

@@ -18,8 +18,10 @@ extension FileContents {
         if newSize == size {
             // Gives back space that was reserved beyond the end, and changes the times.
             touch()
-            try system { () throws(Errno) in
-                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+            try unlogged { () throws(VaultError) in
+                try system { () throws(Errno) in
+                    try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+                }
             }
         } else if newSize == 0 {
             try makeEmpty(scratch)
@@ -44,11 +46,13 @@ extension FileContents {
         let count = newSize - last * BlockGeometry.plainCount
         let oldCount = BlockGeometry.plainCount(ofBlock: last, plainSize: size)
         let gap: Int
+        var wasHole = false
         switch try readBlock(last, to: scratch.tailBlock, image: scratch.oldImage, scratch) {
         case .sealed(let info): gap = info.gap
         case .zero:
             let run = try resolveHole(last, scratch)
             gap = last - run.floor
+            wasHole = true
             scratch.tailBlock.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.plainCount)
             scratch.oldImage.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.storedCount)
         case .damaged: throw .damaged(Damage(.block, block: last))
@@ -63,19 +67,38 @@ extension FileContents {
                 cuttingTo: BlockGeometry.cipherSize(plainSize: newSize))
         } catch {
             // By way of the log the file was not touched.
-            let isTouched = try readBlock(last, to: scratch.spareBlock, image: scratch.probe, scratch) == .damaged
-            if isTouched { try undoCut(to: newSize, last, oldCount: oldCount, scratch) }
+            switch look(at: last, scratch) {
+            case .zero: break
+            case .sealed:
+                // At a block's boundary the new end verifies where the old one was.
+                knowledge.withLock {
+                    if wasHole { $0.stale.formUnion($0.holes.fill(last, last)) }
+                    $0.stale.insert(last)
+                }
+            case .damaged, nil: try undoCut(to: newSize, last, oldCount: oldCount, scratch)
+            }
             throw error
         }
         noteCut(to: newSize, last)
+    }
+
+    /// What a block is; nil where that cannot be told.
+    private func look(at block: Int, _ scratch: Scratch) -> StoredBlock? {
+        do throws(VaultError) {
+            return try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch)
+        } catch {
+            return nil
+        }
     }
 
     /// After a cut whose new end is stored, and no more: the old block, which is in `scratch.oldImage`, goes back. Where the disk refuses that too, the cut
     /// stands, though a program was told that it failed; what is behind the new end goes once it can.
     private func undoCut(to newSize: Int, _ last: Int, oldCount: Int, _ scratch: Scratch) throws(VaultError) {
         do throws(VaultError) {
-            try storeNow(
-                scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last, cuttingTo: nil)
+            try unlogged { () throws(VaultError) in
+                try storeNow(
+                    scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last, cuttingTo: nil)
+            }
         } catch {
             if case .sealed = try readBlock(
                 last, to: scratch.spareBlock, image: scratch.probe, plainSize: newSize, scratch)
@@ -264,7 +287,8 @@ extension FileContents {
         }
     }
 
-    private func releaseNow(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
+    /// As above, without a word to the log.
+    func releaseNow(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
         let start = BlockGeometry.offset(ofBlock: first)
         let length = (limit - first) * BlockGeometry.storedCount
         try system { () throws(Errno) in

@@ -47,8 +47,11 @@ extension FileContents {
     func cutSurplus() throws(VaultError) {
         guard knowledge.withLock({ $0.hasSurplus }) else { return }
         try drain()
-        try system { () throws(Errno) in
-            try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+        noteCutOff()
+        try unlogged { () throws(VaultError) in
+            try system { () throws(Errno) in
+                try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+            }
         }
         knowledge.withLock { $0.hasSurplus = false }
     }

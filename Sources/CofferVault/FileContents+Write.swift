@@ -221,11 +221,21 @@ extension FileContents {
                         scratch.cipherText + (block - first) * BlockGeometry.storedCount,
                         byteCount: count + BlockGeometry.overhead, firstBlock: block)
                 } catch {
-                    try release(block, block + 1, scratch)
+                    try giveUp(block, scratch)
                     continue
                 }
             }
             knowledge.withLock { $0.stale.formUnion($0.holes.fill(block, block)) }
         }
+    }
+
+    /// Makes zeros of a block that is neither old nor new. What the log says that was given up is not made void here: that takes the whole file.
+    private func giveUp(_ block: Int, _ scratch: Scratch) throws(VaultError) {
+        guard let logged, logged.isUnsure.load(ordering: .acquiring) else {
+            return try release(block, block + 1, scratch)
+        }
+        touch()
+        noteCutOff()
+        try unlogged { () throws(VaultError) in try releaseNow(block, block + 1, scratch) }
     }
 }

@@ -13,15 +13,15 @@ final class FailingDisk: Disk, @unchecked Sendable {
         case full(call: Int)
         /// From change number `call` on a disk that never writes in place is full: every write fails, with nothing done.
         case fullCopyOnWrite(call: Int)
-        /// From change number `call` on nothing can be changed.
-        case dead(call: Int)
+        /// From change number `call` on nothing can be changed; of a write that is it, so many bytes are done.
+        case dead(call: Int, bytes: Int = 0)
 
         var description: String {
             switch self {
             case .once(let call, let bytes): "change \(call) fails after \(bytes) bytes"
             case .full(let call): "disk full from change \(call)"
             case .fullCopyOnWrite(let call): "no write from change \(call)"
-            case .dead(let call): "no change from change \(call)"
+            case .dead(let call, let bytes): "no change from change \(call), which does \(bytes) bytes"
             }
         }
     }
@@ -46,7 +46,11 @@ final class FailingDisk: Disk, @unchecked Sendable {
             try super.write(descriptor, buffer, count: room, at: offset)
             throw .noSpace
         case .fullCopyOnWrite(let call) where calls >= call: throw .noSpace
-        case .dead(let call) where calls >= call: throw .ioError
+        case .dead(let call, let bytes) where calls >= call:
+            if calls == call, bytes > 0 {
+                try super.write(descriptor, buffer, count: min(bytes, count), at: offset)
+            }
+            throw .ioError
         default: try super.write(descriptor, buffer, count: count, at: offset)
         }
     }
@@ -55,7 +59,7 @@ final class FailingDisk: Disk, @unchecked Sendable {
         calls += 1
         switch fault {
         case .once(let call, _) where call == calls: throw .ioError
-        case .dead(let call) where calls >= call: throw .ioError
+        case .dead(let call, _) where calls >= call: throw .ioError
         default: try super.truncate(descriptor, to: size)
         }
     }
@@ -66,7 +70,7 @@ final class FailingDisk: Disk, @unchecked Sendable {
         // Giving space back needs none.
         switch fault {
         case .full(let call), .fullCopyOnWrite(let call): if calls >= call, mode & 2 == 0 { throw .noSpace }
-        case .dead(let call): if calls >= call { throw .ioError }
+        case .dead(let call, _): if calls >= call { throw .ioError }
         default: break
         }
         try super.allocate(descriptor, mode: mode, offset: offset, length: length)

@@ -156,6 +156,26 @@ struct FailingDiskTests {
         #expect(try StoredFile(file.path, ring: file.ring).faults(isSettled: true) == [])
     }
 
+    /// Some of what was to be the first blocks is there, and the disk takes nothing more.
+    @Test func anEmptyFileThatCouldNotBeWrittenIsEmpty() throws {
+        let directory = try TemporaryDirectory()
+        let disk = FailingDisk()
+        let file = try OpenContents(directory.file("file"), ring: try fixedRing(), cipher: .aes256GCM, disk: disk)
+        try file.sync()
+        var random = SeededRandom(seed: 3)
+        disk.fault = .dead(call: 1, bytes: 60 * 4128)
+        #expect(throws: VaultError.system(.ioError)) { try file.write(random.bytes(100 * Self.block), at: 0) }
+        #expect(file.size == 0)
+        disk.fault = nil
+        try file.settle()
+        let bytes = random.bytes(10)
+        try file.write(bytes, at: 0)
+        try file.settle()
+        #expect(try StoredFile(file.path, ring: file.ring).faults(isSettled: true) == [])
+        try file.reopen()
+        #expect(same(try file.readAll(), bytes))
+    }
+
     /// Each byte is what it was or what it was to be, and the size is what it was. That holds for blocks that were rewritten in place too: one that
     /// a write left torn is stored once more. Only where that fails as well, on a disk that takes no write at all, is such a block lost.
     private func expectIntact(

@@ -209,7 +209,9 @@ extension IntentLog {
                 throw VaultError.cryptography
             }
             var recovery = LogRecovery(disk: disk, ring: ring, rootDescriptor: rootDescriptor, scratch: scratch)
-            try recovery.rewrite(descriptors)
+            try recovery.rewrite(descriptors) { status, body throws(VaultError) in
+                if let file = known(status) { try file.pending.alone(body) } else { try body() }
+            }
         }
         lock()
         if case .failure(let error) = outcome {

@@ -163,6 +163,15 @@ extension IntentLog {
         return Ticket(segment: active, end: 0)
     }
 
+    /// Keeps whoever stores files' images once more from meeting a change that no record covers.
+    func enter() -> Ticket {
+        lock()
+        defer { unlock() }
+        while isClosed { wait() }
+        segments[active].users += 1
+        return Ticket(segment: active, end: 0)
+    }
+
     /// The file of the segment that a ticket is for.
     func descriptor(of ticket: Ticket) -> Int32 {
         descriptors[ticket.segment]

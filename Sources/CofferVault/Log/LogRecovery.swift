@@ -128,7 +128,10 @@ public struct LogRecovery {
     func end(of segment: Int) -> Int { sources.first { $0.index == segment }?.contents.end ?? 0 }
 
     /// Stores once more what files hold of what the segments behind `descriptors` say: for a log that is in use, after a sync has failed.
-    mutating func rewrite(_ descriptors: [Int32]) throws(VaultError) {
+    /// `alone` runs what must not meet anybody who sets a file's times.
+    mutating func rewrite(
+        _ descriptors: [Int32], alone: (stat, () throws(VaultError) -> Void) throws(VaultError) -> Void
+    ) throws(VaultError) {
         try read(descriptors, leftovers: [])
         // A segment that cannot be read says nothing, and is not done with.
         if let failure = report.failed.first { throw failure.error }
@@ -139,17 +142,22 @@ public struct LogRecovery {
             let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
             // What was given up is in the log too.
             guard raw == plan.header else { continue }
-            // No program changed it.
-            let before = try system { () throws(Errno) in try disk.status(descriptor) }
-            defer { restoreTimes(file, before) }
-            if plan.emptyImage != nil {
-                try system { () throws(Errno) in try disk.write(descriptor, bytes: header.bytes) }
-            }
-            for (index, block) in plan.blocks where try prefix(index, file) == block.prefix {
-                let image = Array(segments[block.segment][block.image])
-                try system { () throws(Errno) in
-                    try disk.write(descriptor, bytes: image, at: BlockGeometry.offset(ofBlock: index))
-                }
+            // No program changes it meanwhile, and none has by this.
+            let known = try system { () throws(Errno) in try disk.status(descriptor) }
+            try alone(known) { () throws(VaultError) in try store(plan, file) }
+        }
+    }
+
+    private func store(_ plan: RecoveryPlan, _ file: FileContents) throws(VaultError) {
+        let before = try system { () throws(Errno) in try disk.status(file.descriptor) }
+        defer { restoreTimes(file, before) }
+        if plan.emptyImage != nil {
+            try system { () throws(Errno) in try disk.write(file.descriptor, bytes: file.header.bytes) }
+        }
+        for (index, block) in plan.blocks where try prefix(index, file) == block.prefix {
+            let image = Array(segments[block.segment][block.image])
+            try system { () throws(Errno) in
+                try disk.write(file.descriptor, bytes: image, at: BlockGeometry.offset(ofBlock: index))
             }
         }
     }
