@@ -25,7 +25,7 @@ extension Operations {
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 var change = Operations.change(wanted, which)
                 // chown(2) takes them too where it changes neither owner, and nothing but that changes the time of change alone.
-                change.takesSetID = Worker.current.takesSetID || which & ~FUSE_SET_ATTR_CTIME == 0
+                change.takesSetID = Worker.current.takesSetID || which == FUSE_SET_ATTR_CTIME
                 var status = try fileSystem.change(inode, change, Worker.current.scratch) { group in
                     FuseRequest.belongs(request, to: group)
                 }
