@@ -74,12 +74,15 @@ let package = Package(
             ],
             swiftSettings: strict),
 
+        // What tests draw from seeds, and how much of it.
+        .target(name: "Randomness", path: "Tests/Randomness", swiftSettings: strict),
         .testTarget(name: "CofferCryptoTests", dependencies: ["CofferCrypto"], swiftSettings: strict),
         .testTarget(
-            name: "CofferFormatTests", dependencies: ["CofferFormat", "CofferCrypto"],
+            name: "CofferFormatTests", dependencies: ["CofferFormat", "CofferCrypto", "Randomness"],
             exclude: ["Vectors"], swiftSettings: strict),
         .testTarget(
-            name: "CofferVaultTests", dependencies: ["CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk"],
+            name: "CofferVaultTests",
+            dependencies: ["CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk", "Randomness"],
             swiftSettings: strict),
         .testTarget(
             name: "CofferKeysTests", dependencies: ["CofferKeys", "CofferFormat", "CofferCrypto", "CofferDisk"],
@@ -88,6 +91,7 @@ let package = Package(
             name: "CofferMountTests",
             dependencies: [
                 "CofferMount", "CFuse", "CLinux", "CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk",
+                "Randomness",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],

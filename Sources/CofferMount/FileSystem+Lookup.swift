@@ -118,44 +118,62 @@ extension FileSystem {
         _ inode: Inode, _ change: Change, _ scratch: Scratch, belongs: (gid_t) -> Bool
     ) throws(VaultError) -> stat {
         try names.read { () throws(VaultError) in
-            if let size = change.size {
-                let contents = try openContents(inode, forWriting: true, emptying: size == 0, scratch)
-                defer { closeContents(inode, scratch) }
-                try contents.resize(to: size, scratch)
+            guard let size = change.size else { return try changeOther(inode, change, scratch, belongs) }
+            var status = try attributesLocked(inode)
+            if change.takesSetID {
+                // Before anything is changed, as the kernel does it.
+                try withObject(inode) { descriptor throws(VaultError) in _ = try dropSetID(descriptor, belongs) }
             }
-            if let mode = change.mode, mode & 0o6000 != 0, let contents = openContents(of: inode) {
-                // What is stored later takes set-id bits from the file where the driver may not keep them.
-                try contents.settle(scratch)
-                try contents.drain()
+            let contents = try openContents(inode, forWriting: true, emptying: size == 0, scratch)
+            defer { closeContents(inode, scratch) }
+            try contents.resize(to: size, scratch)
+            do throws(VaultError) {
+                return try changeOther(inode, change, scratch, belongs)
+            } catch {
+                // The file has its new size: if the kernel were told of an error it would go on with the old one, and show zeros up to that.
+                _ = report(error, inode)
+                status.st_size = size
+                return status
             }
-            try withObject(inode) { descriptor throws(VaultError) in
-                // Whose group it was counts.
-                if inode.kind == S_IFREG, change.user != nil || change.group != nil {
-                    try dropGroupBit(descriptor, belongs)
-                }
-                do throws(Errno) {
-                    if change.user != nil || change.group != nil {
-                        try disk.setOwner(
-                            descriptor, user: change.user ?? uid_t.max, group: change.group ?? gid_t.max)
-                    }
-                    if let mode = change.mode { try disk.setMode(descriptor, mode & 0o7777) }
-                } catch {
-                    throw .system(error)
-                }
-                if inode.kind == S_IFREG {
-                    // A mode that the kernel sends along may have the bit still.
-                    if change.size != nil || change.mode != nil { try dropGroupBit(descriptor, belongs) }
-                    if change.takesSetID { _ = try dropSetID(descriptor, belongs) }
-                }
-                if change.access != nil || change.modification != nil {
-                    let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)
-                    try setTimes(inode, descriptor, change.access ?? omit, change.modification ?? omit)
-                }
-            }
-            let status = try attributesLocked(inode)
-            if change.modification != nil { inode.believed.withLock { $0 = status.st_mtim } }
-            return status
         }
+    }
+
+    /// Changes what is not the size. The caller holds `names`.
+    private func changeOther(
+        _ inode: Inode, _ change: Change, _ scratch: Scratch, _ belongs: (gid_t) -> Bool
+    ) throws(VaultError) -> stat {
+        if let mode = change.mode, mode & 0o6000 != 0, let contents = openContents(of: inode) {
+            // What is stored later takes set-id bits from the file where the driver may not keep them.
+            try contents.settle(scratch)
+            try contents.drain()
+        }
+        try withObject(inode) { descriptor throws(VaultError) in
+            // Whose group it was counts.
+            if inode.kind == S_IFREG, change.user != nil || change.group != nil {
+                try dropGroupBit(descriptor, belongs)
+            }
+            do throws(Errno) {
+                if change.user != nil || change.group != nil {
+                    try disk.setOwner(
+                        descriptor, user: change.user ?? uid_t.max, group: change.group ?? gid_t.max)
+                }
+                if let mode = change.mode { try disk.setMode(descriptor, mode & 0o7777) }
+            } catch {
+                throw .system(error)
+            }
+            if inode.kind == S_IFREG {
+                // A mode that the kernel sends along may have the bit still.
+                if change.size != nil || change.mode != nil { try dropGroupBit(descriptor, belongs) }
+                if change.takesSetID { _ = try dropSetID(descriptor, belongs) }
+            }
+            if change.access != nil || change.modification != nil {
+                let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)
+                try setTimes(inode, descriptor, change.access ?? omit, change.modification ?? omit)
+            }
+        }
+        let status = try attributesLocked(inode)
+        if change.modification != nil { inode.believed.withLock { $0 = status.st_mtim } }
+        return status
     }
 
     private func setTimes(

@@ -40,7 +40,7 @@ extension FileSystem {
         }
     }
 
-    /// Takes away what could not be taken away before.
+    /// Takes away what could not be taken away before, or makes the kernel see it.
     func retryUndone() {
         let pending = undone.withLock { undone in
             defer { undone = [] }
@@ -48,8 +48,8 @@ extension FileSystem {
         }
         for one in pending {
             do throws(VaultError) {
-                guard try isRemoved(one) else { continue }
-                // The kernel may have seen it meanwhile. Nothing is held here that a request could wait for. libfuse reads a byte more.
+                try finish(one)
+                // The kernel may believe in it, or in there being nothing. Nothing is held here that a request could wait for. libfuse reads a byte more.
                 _ = (one.name + [0]).withUnsafeBytes { name in
                     fuse_lowlevel_notify_inval_entry(
                         session, one.parent.nodeID, name.baseAddress?.assumingMemoryBound(to: CChar.self),
@@ -63,16 +63,15 @@ extension FileSystem {
         }
     }
 
-    /// False where it is there no more, or is something else by now. While nobody makes or opens anything: a program's own new file looks the same for a moment.
-    private func isRemoved(_ one: Undone) throws(VaultError) -> Bool {
+    /// Takes it away, unless it is something that can be read. While nobody makes or opens anything: a program's own new file looks the same for a moment.
+    private func finish(_ one: Undone) throws(VaultError) {
         try changingNames(alone: true) { () throws(VaultError) in
             try withDirectory(one.parent) { directory throws(VaultError) in
                 guard let entry = try vault.lookUp(one.name, in: directory), entry.isFile,
                     entry.status.st_size < BlockGeometry.emptyFileCount,
                     table.known(entry.status).flatMap({ openContents(of: $0) }) == nil
-                else { return false }
+                else { return }
                 try removeFile(entry, one.parent, directory)
-                return true
             }
         }
     }

@@ -34,6 +34,7 @@ final class FileSystem: @unchecked Sendable {
     let leavesDirectoryAccessTimes: Bool
     /// Answers what the serving threads cannot.
     let seeker = Seeker()
+    /// Completes what libfuse tells the kernel.
     let handshake = Handshake()
     /// What writes are under way.
     let writeOrder: WriteOrder

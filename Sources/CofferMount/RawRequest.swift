@@ -25,7 +25,7 @@ struct RawRequest {
         body(FUSE_WRITE, as: fuse_write_in.self).map { Int(truncatingIfNeeded: $0.offset) }
     }
 
-    /// What the kernel can do, where it says so; nil where this is no INIT. From before 7.36 it has no second word of flags.
+    /// What the kernel can do, where it says so; nil where this is no INIT. Protocols before 7.36 have no second word of flags, so only the first is read.
     var capabilities: UInt32? {
         let start = MemoryLayout<fuse_in_header>.size
         guard header.opcode == FUSE_INIT.rawValue, count >= start + 16 else { return nil }

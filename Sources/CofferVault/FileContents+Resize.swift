@@ -2,7 +2,7 @@ import CofferCrypto
 import CofferFormat
 import SystemPackage
 
-/// Cutting, growing, punching and zeroing. All of them hold the whole file.
+/// Sizes, punching and zeroing. All of them hold the whole file.
 extension FileContents {
     /// Sets the plaintext size. What is new reads as zeros and takes no space but for the last block.
     public func resize(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
@@ -16,13 +16,8 @@ extension FileContents {
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         try drain()
         if newSize == size {
-            // Gives back space that was reserved beyond the end, and changes the times.
             touch()
-            try unlogged { () throws(VaultError) in
-                try system { () throws(Errno) in
-                    try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
-                }
-            }
+            giveBackReserved()
         } else if newSize == 0 {
             try makeEmpty(scratch)
         } else if newSize < size {
@@ -32,93 +27,24 @@ extension FileContents {
         }
     }
 
+    /// Gives back space that was reserved beyond the end, and changes the times. Where the system refuses, the size is the wanted one all the same: an error
+    /// would make the kernel go on with another, and show zeros up to that.
+    private func giveBackReserved() {
+        do throws(VaultError) {
+            try unlogged { () throws(VaultError) in
+                try system { () throws(Errno) in
+                    try disk.truncate(descriptor, to: BlockGeometry.cipherSize(plainSize: size))
+                }
+            }
+        } catch {
+            // What must not stay is known to ``settle(_:)``.
+        }
+    }
+
     private func grow(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
         let lastStart = (newSize - 1) / BlockGeometry.plainCount * BlockGeometry.plainCount
         let from = max(lastStart, size)
         try extend(scratch.zeros, count: newSize - from, at: from, scratch)
-    }
-
-    func cut(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
-        try drain()
-        // Else a cut would make a shorter, valid file of one that an attacker cut or grew.
-        try verifyEnd(scratch)
-        let last = (newSize - 1) / BlockGeometry.plainCount
-        let count = newSize - last * BlockGeometry.plainCount
-        let oldCount = BlockGeometry.plainCount(ofBlock: last, plainSize: size)
-        let gap: Int
-        var wasHole = false
-        switch try readBlock(last, to: scratch.tailBlock, image: scratch.oldImage, scratch) {
-        case .sealed(let info): gap = info.gap
-        case .zero:
-            let run = try resolveHole(last, scratch)
-            gap = last - run.floor
-            wasHole = true
-            scratch.tailBlock.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.plainCount)
-            scratch.oldImage.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.storedCount)
-        case .damaged: throw .damaged(Damage(.block, block: last))
-        }
-        drawNonces(1, scratch)
-        seal(
-            scratch.tailBlock, count: count, block: last, info: BlockInfo(final: true, gap: gap),
-            nonce: scratch.nonces, to: scratch.probe, scratch)
-        do throws(VaultError) {
-            try store(
-                scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: last,
-                cuttingTo: BlockGeometry.cipherSize(plainSize: newSize))
-        } catch {
-            // By way of the log the file was not touched.
-            switch look(at: last, scratch) {
-            case .zero: break
-            case .sealed:
-                // At a block's boundary the new end verifies where the old one was.
-                knowledge.withLock {
-                    if wasHole { $0.stale.formUnion($0.holes.fill(last, last)) }
-                    $0.stale.insert(last)
-                }
-            case .damaged, nil: try undoCut(to: newSize, last, oldCount: oldCount, scratch)
-            }
-            throw error
-        }
-        noteCut(to: newSize, last)
-    }
-
-    /// What a block is; nil where that cannot be told.
-    private func look(at block: Int, _ scratch: Scratch) -> StoredBlock? {
-        do throws(VaultError) {
-            return try readBlock(block, to: scratch.spareBlock, image: scratch.probe, scratch)
-        } catch {
-            return nil
-        }
-    }
-
-    /// After a cut whose new end is stored, and no more: the old block, which is in `scratch.oldImage`, goes back. Where the disk refuses that too, the cut
-    /// stands, though a program was told that it failed; what is behind the new end goes once it can.
-    private func undoCut(to newSize: Int, _ last: Int, oldCount: Int, _ scratch: Scratch) throws(VaultError) {
-        do throws(VaultError) {
-            try unlogged { () throws(VaultError) in
-                try storeNow(
-                    scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: last, cuttingTo: nil)
-            }
-        } catch {
-            if case .sealed = try readBlock(
-                last, to: scratch.spareBlock, image: scratch.probe, plainSize: newSize, scratch)
-            {
-                noteCut(to: newSize, last)
-                knowledge.withLock { $0.hasSurplus = true }
-            }
-            throw error
-        }
-    }
-
-    private func noteCut(to newSize: Int, _ last: Int) {
-        setSize(newSize)
-        knowledge.withLock { knowledge in
-            knowledge.holes.cut(to: last + 1)
-            if last == 0 { knowledge.isFirstUnwritten = false }
-            // The new last block keeps its gap, which may be too wide already.
-            knowledge.stale = knowledge.stale.filter { $0 <= last }
-            knowledge.densePrefix = min(knowledge.densePrefix, last + 1)
-        }
     }
 
     /// Makes `count` bytes from `offset` read as zeros and gives back the space of whole blocks; the size stays.

@@ -1,4 +1,5 @@
 import CofferCrypto
+import Randomness
 import Testing
 
 @testable import CofferFormat
@@ -17,8 +18,8 @@ struct CodecPropertyTests {
         for _ in 0..<200 {
             let identities = (0..<random.below(4)).map { _ in
                 DirectoryIdentity(
-                    derived: DirectoryID(bytes: random.bytes(16)),
-                    pins: (0..<random.below(5)).map { _ in DirectoryID(bytes: random.bytes(16)) },
+                    derived: DirectoryID(bytes: random.anyBytes(16)),
+                    pins: (0..<random.below(5)).map { _ in DirectoryID(bytes: random.anyBytes(16)) },
                     isMarked: random.below(2) == 0)
             }
             let file = try records.encode(identities)
@@ -33,8 +34,8 @@ struct CodecPropertyTests {
     @Test func changedRecordsAreRefusedOrPassedOver() throws {
         let records = DirectoryRecords(ring: ring)
         var random = SeededRandom(seed: 2)
-        let place = DirectoryID(bytes: random.bytes(16))
-        let pins = (0..<3).map { _ in DirectoryID(bytes: random.bytes(16)) }
+        let place = DirectoryID(bytes: random.anyBytes(16))
+        let pins = (0..<3).map { _ in DirectoryID(bytes: random.anyBytes(16)) }
         let file = try records.encode([DirectoryIdentity(derived: place, pins: pins, isMarked: true)])
         for _ in 0..<3000 {
             var changed = file
@@ -42,7 +43,7 @@ struct CodecPropertyTests {
                 switch random.below(3) {
                 case 0: changed[random.below(changed.count)] ^= UInt8(1 + random.below(255))
                 case 1: changed = Array(changed.prefix(1 + random.below(changed.count)))
-                default: changed += random.bytes(random.below(100))
+                default: changed += random.anyBytes(random.below(100))
                 }
             }
             do {
@@ -65,7 +66,7 @@ struct CodecPropertyTests {
         }
         for count in [1, 2, 255, 3000, 4095] {
             let target = random.name(count)
-            let companion = random.bytes(16)
+            let companion = random.anyBytes(16)
             #expect(try codec.open(try codec.seal(target)) == target)
             let sealed = try codec.seal(target, companion: companion)
             #expect(try codec.open(sealed, companion: companion) == target)
@@ -78,9 +79,9 @@ struct CodecPropertyTests {
     @Test func anyTextIsALinkOrNot() throws {
         let codec = LinkCodec(ring: ring)
         var random = SeededRandom(seed: 4)
-        let link = LinkCodec.overflow(companion: random.bytes(16), plainCount: 3456).text.bytes
+        let link = LinkCodec.overflow(companion: random.anyBytes(16), plainCount: 3456).text.bytes
         for _ in 0..<4000 {
-            var text = random.below(4) == 0 ? random.bytes(random.below(60)) : link
+            var text = random.below(4) == 0 ? random.anyBytes(random.below(60)) : link
             if !text.isEmpty { text[random.below(text.count)] = UInt8(random.below(128)) }
             if let parsed = LinkCodec.parseOverflow(text) {
                 let again = LinkCodec.overflow(companion: parsed.companion, plainCount: parsed.plainCount)
@@ -96,8 +97,8 @@ struct CodecPropertyTests {
         var random = SeededRandom(seed: 5)
         for count in 1...255 {
             let name = random.name(count)
-            let owner = random.bytes(16)
-            let value = random.bytes(random.below(200))
+            let owner = random.anyBytes(16)
+            let value = random.anyBytes(random.below(200))
             for prefix in [AttributeCodec.userPrefix, AttributeCodec.trustedPrefix] {
                 let stored = try #require(codec.storedNames(of: name, owner: owner, prefix: prefix).first)
                 #expect(stored.count <= 255 && stored.bytes.starts(with: prefix))
@@ -120,12 +121,12 @@ struct CodecPropertyTests {
     @Test func anyTextIsAnAttributeOrNot() throws {
         let codec = AttributeCodec(ring: ring)
         var random = SeededRandom(seed: 6)
-        let owner = random.bytes(16)
+        let owner = random.anyBytes(16)
         let names = [20, 200].map {
             codec.storedNames(of: random.name($0), owner: owner, prefix: AttributeCodec.userPrefix)[0].bytes
         }
         for _ in 0..<4000 {
-            var text = random.below(4) == 0 ? random.bytes(random.below(256)) : names[random.below(2)]
+            var text = random.below(4) == 0 ? random.anyBytes(random.below(256)) : names[random.below(2)]
             if !text.isEmpty { text[random.below(text.count)] = UInt8(random.below(256)) }
             switch AttributeCodec.kind(of: text) {
             case .short(let sealed):

@@ -1,4 +1,5 @@
 import CofferCrypto
+import Randomness
 import Testing
 
 @testable import CofferFormat

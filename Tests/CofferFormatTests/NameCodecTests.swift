@@ -1,4 +1,5 @@
 import CofferCrypto
+import Randomness
 import Testing
 
 @testable import CofferFormat
@@ -58,7 +59,7 @@ struct NameCodecTests {
             ]
             + long.companions.map(\.bytes)
         for _ in 0..<8000 {
-            var text = random.below(5) == 0 ? random.bytes(random.below(256)) : seeds[random.below(seeds.count)]
+            var text = random.below(5) == 0 ? random.anyBytes(random.below(256)) : seeds[random.below(seeds.count)]
             for _ in 0..<random.below(4) where !text.isEmpty {
                 switch random.below(4) {
                 case 0: text[random.below(text.count)] = UInt8(random.below(256))

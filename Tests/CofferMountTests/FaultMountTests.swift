@@ -1,5 +1,5 @@
-import Foundation
 import Glibc
+import Randomness
 import SystemPackage
 import Testing
 
@@ -11,14 +11,13 @@ import Testing
 /// `COFFER_MOUNT_FAULTS` says how many sessions, and makes every call fail in its turn; `COFFER_FIRST_SEED` where their seeds begin.
 @Suite(.serialized, .enabled(if: FaultHome.canMount, "needs /dev/fuse readable and writable, and root or fusermount3"))
 struct FaultMountTests {
-    private static let environment = ProcessInfo.processInfo.environment
-    private static let sessions = environment["COFFER_MOUNT_FAULTS"].flatMap { Int($0) }
+    private static let sessions = environmentNumber("COFFER_MOUNT_FAULTS")
     private static let seeds: Range<Int> = {
-        let first = environment["COFFER_FIRST_SEED"].flatMap { Int($0) } ?? 0
+        let first = environmentNumber("COFFER_FIRST_SEED") ?? 0
         return first..<(first + (sessions ?? 1))
     }()
     /// Faults that one script is tried with in the standard test.
-    private static let standardCount = environment["COFFER_MOUNT_FAULT_ROUNDS"].flatMap { Int($0) } ?? 24
+    private static let standardCount = environmentNumber("COFFER_MOUNT_FAULT_ROUNDS") ?? 24
 
     @Test(arguments: [EIO, ENOSPC, EDQUOT], [false, true])
     func anyCallFails(code: Int32, isLasting: Bool) throws {

@@ -1,4 +1,5 @@
 import Glibc
+import Randomness
 import SystemPackage
 
 /// A program that works in a directory of a mount on whose disk calls fail, and knows what must be there, and what may.

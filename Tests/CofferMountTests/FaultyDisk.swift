@@ -1,5 +1,6 @@
 import CofferDisk
 import Glibc
+import Randomness
 import Synchronization
 import SystemPackage
 

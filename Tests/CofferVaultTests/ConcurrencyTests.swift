@@ -1,6 +1,7 @@
 import CofferCrypto
 import CofferFormat
 import Foundation
+import Randomness
 import Synchronization
 import Testing
 

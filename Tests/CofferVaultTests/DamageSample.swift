@@ -1,5 +1,6 @@
 import CofferCrypto
 import CofferFormat
+import Randomness
 
 /// A small settled file in one of the states that programs leave files in, with what it holds.
 struct DamageSample {

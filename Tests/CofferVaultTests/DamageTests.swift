@@ -2,6 +2,7 @@ import CofferCrypto
 import CofferDisk
 import CofferFormat
 import Glibc
+import Randomness
 import SystemPackage
 import Testing
 

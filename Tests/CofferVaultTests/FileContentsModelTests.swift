@@ -1,6 +1,7 @@
 import CofferCrypto
 import CofferFormat
 import Foundation
+import Randomness
 import Testing
 
 @testable import CofferVault

@@ -1,3 +1,5 @@
+import Randomness
+
 @testable import CofferVault
 
 /// One thing that a program does to a file.

@@ -2,6 +2,7 @@ import CofferCrypto
 import CofferDisk
 import CofferFormat
 import Foundation
+import Randomness
 import Synchronization
 import SystemPackage
 import Testing

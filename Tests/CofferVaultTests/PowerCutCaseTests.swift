@@ -2,6 +2,8 @@ import CofferCrypto
 import CofferDisk
 import CofferFormat
 import Glibc
+import Randomness
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -111,6 +113,31 @@ struct PowerCutCaseTests {
         try file.writeBytes((contents ?? bytes(5, 15))[...], at: 0, scratch)
         try file.sync(dataOnly: true, scratch)
         return file
+    }
+
+    /// Images are being stored once more, which relies on nothing else being stored meanwhile: nor what the log is not told of.
+    @Test func whatIsStoredOnceMoreMeetsNoUnloggedChange() throws {
+        let logged = try #require(file.logged)
+        logged.isUnsure.store(true, ordering: .relaxed)
+        log.lock()
+        log.isClosed = true
+        log.unlock()
+        let (file, log) = (file, log)
+        let happened = Mutex<[String]>([])
+        try run(threads: 2) { number, scratch in
+            if number == 0 {
+                try file.writeBytes([1, 2, 3], at: 5, scratch)
+                happened.withLock { $0.append("written") }
+            } else {
+                usleep(100_000)
+                happened.withLock { $0.append("stored once more") }
+                log.lock()
+                log.isClosed = false
+                log.signal()
+                log.unlock()
+            }
+        }
+        #expect(happened.withLock { $0 } == ["stored once more", "written"])
     }
 
     /// Two threads log in one order and add what is pending in the other: a sync waits for the farthest.

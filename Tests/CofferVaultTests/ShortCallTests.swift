@@ -1,6 +1,7 @@
 import CofferDisk
 import CofferFormat
 import Glibc
+import Randomness
 import Testing
 
 @testable import CofferVault

@@ -1,5 +1,6 @@
 import CofferDisk
 import Glibc
+import Randomness
 import SystemPackage
 
 /// A disk in memory that remembers what of a file's changes has been synced, and tells what a power cut may leave of it.

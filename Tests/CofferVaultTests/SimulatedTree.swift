@@ -1,5 +1,6 @@
 import CofferDisk
 import Glibc
+import Randomness
 import SystemPackage
 
 /// Directories in memory that remember which changes of entries have been synced, and tell what a power cut may leave of them. Files are small and have no

@@ -1,5 +1,6 @@
 import CofferCrypto
 import CofferFormat
+import Randomness
 import Testing
 
 @testable import CofferVault

@@ -1,3 +1,5 @@
+import Randomness
+
 /// What somebody who can write the stored bytes, but has no key, may do to them.
 struct Tampering {
     let description: String

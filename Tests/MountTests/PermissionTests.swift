@@ -80,7 +80,15 @@ import Testing
             def allocate(): os.posix_fallocate(os.open('f', os.O_RDWR), 0, 9000)
             def mapped():
                 with mmap.mmap(os.open('f', os.O_RDWR), 3) as m: m[0] = 65; m.flush()
-            for work in (write, truncate, allocate, lambda: os.chown('f', 1234, 1234), lambda: os.chown('f', -1, -1)):
+            def direct():
+                page = mmap.mmap(-1, 4096); page.write(b'z' * 4096)
+                os.pwrite(os.open('f', os.O_WRONLY | os.O_DIRECT), page, 0)
+            def append(): os.write(os.open('f', os.O_WRONLY | os.O_APPEND), b'y')
+            def copy(): os.copy_file_range(os.open('g', os.O_RDONLY), os.open('f', os.O_WRONLY), 5)
+            def punch(): call('fallocate', os.open('f', os.O_RDWR), 3, ctypes.c_long(0), ctypes.c_long(2))
+            make('g', b'other')
+            for work in (write, truncate, allocate, direct, append, copy, punch, mapped, lambda: os.chown('f', 1234, 1234),
+                    lambda: os.chown('f', -1, -1)):
                 for bits in (0o4755, 0o2755, 0o6777, 0o4666, 0o6755):
                     for uid in (0, 1234):
                         make('f', b'xxx'); os.chown('f', 1234, 1234); os.chmod('f', bits | 0o666)
@@ -95,7 +103,8 @@ import Testing
         try both.same(
             """
             for work in (lambda: os.chmod('f', 0o2775), lambda: os.system('setfacl -m u:77:rwx f'),
-                    lambda: os.truncate('f', 0), lambda: os.truncate('f', 2), lambda: os.posix_fallocate(os.open('f', os.O_RDWR), 0, 9)):
+                    lambda: os.truncate('f', 0), lambda: os.truncate('f', 2), lambda: os.posix_fallocate(os.open('f', os.O_RDWR), 0, 9),
+                    lambda: os.chown('f', -1, 1234), lambda: os.pwrite(os.open('f', os.O_WRONLY), b'y', 0)):
                 for gid in (500, 1234):
                     for bits in (0o2777, 0o2767, 0o6767, 0o6766):
                         make('f', b'xxx'); os.chown('f', 1234, gid); os.chmod('f', bits)

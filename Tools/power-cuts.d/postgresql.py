@@ -16,7 +16,7 @@ create index on entry(account);
 
 
 def programs():
-    """Where PostgreSQL's programs are; nil where it is not installed."""
+    """Where PostgreSQL's programs are; None where it is not installed."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
     return os.path.dirname(found[-1]) if found else None
 

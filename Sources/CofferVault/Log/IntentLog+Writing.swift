@@ -80,14 +80,18 @@ extension IntentLog {
                     record.encoded(file: file), payload: index == records.count - 1 ? payload : nil,
                     at: segment.written + bytes.count, generation: segment.generation, ring: ring, to: &bytes)
             }
-            let recordCount = bytes.count
-            let total = recordCount + (payload?.count ?? 0)
+            let total = bytes.count + (payload?.count ?? 0)
             if !extend(by: total) {
                 guard segment.written > LogSegment.headerCount else { throw .system(.noSpace) }
                 try makeRoomLocked()
                 continue
             }
-            try put(&bytes, payload, at: segment.written)
+            if let payload, payload.count <= Self.copyLimit {
+                bytes.append(contentsOf: payload)
+                try put(bytes, nil, at: segment.written)
+            } else {
+                try put(bytes, payload, at: segment.written)
+            }
             if segment.written == LogSegment.headerCount { segments[active].begun = Int64(time(nil)) }
             segments[active].written += total
             segments[active].users += 1
@@ -98,18 +102,12 @@ extension IntentLog {
     /// Payloads up to so many bytes are copied, so that they take no call of their own.
     private static let copyLimit = 32 << 10
 
-    private func put(
-        _ bytes: inout [UInt8], _ payload: UnsafeRawBufferPointer?, at offset: Int
-    ) throws(VaultError) {
+    private func put(_ bytes: [UInt8], _ payload: UnsafeRawBufferPointer?, at offset: Int) throws(VaultError) {
         let descriptor = segments[active].descriptor
-        let count = bytes.count
-        let isCopied = (payload?.count ?? 0) <= Self.copyLimit
-        if isCopied, let payload { bytes.append(contentsOf: payload) }
-        let whole = bytes
         try system { () throws(Errno) in
-            try disk.write(descriptor, bytes: whole, at: offset)
-            if !isCopied, let payload, let data = payload.baseAddress {
-                try disk.write(descriptor, data, count: payload.count, at: offset + count)
+            try disk.write(descriptor, bytes: bytes, at: offset)
+            if let payload, let data = payload.baseAddress {
+                try disk.write(descriptor, data, count: payload.count, at: offset + bytes.count)
             }
         }
     }

@@ -1,13 +1,20 @@
 /// SplitMix64: the same numbers for the same seed, on every machine.
-struct SeededRandom: RandomNumberGenerator {
+public struct SeededRandom: RandomNumberGenerator {
     private var state: UInt64
 
-    init(seed: UInt64) {
+    /// The numbers that this seed gives.
+    public init(seed: UInt64) {
         state = seed
     }
 
-    mutating func next() -> UInt64 {
+    /// The next 64 bits.
+    public mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
+        return Self.mixed(state)
+    }
+
+    /// What a state gives: numbers that have nothing to do with each other for neighbours that have.
+    public static func mixed(_ state: UInt64) -> UInt64 {
         var mixed = state
         mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
         mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
@@ -15,15 +22,15 @@ struct SeededRandom: RandomNumberGenerator {
     }
 
     /// A number in `0 ..< limit`, or 0 where that is empty.
-    mutating func below(_ limit: Int) -> Int {
+    public mutating func below(_ limit: Int) -> Int {
         limit > 0 ? Int(next() % UInt64(limit)) : 0
     }
 
     /// True once in `count` times.
-    mutating func oneIn(_ count: Int) -> Bool { below(count) == 0 }
+    public mutating func oneIn(_ count: Int) -> Bool { below(count) == 0 }
 
     /// Bytes without a zero among them, so that zeros in a file are never a program's.
-    mutating func bytes(_ count: Int) -> [UInt8] {
+    public mutating func bytes(_ count: Int) -> [UInt8] {
         var result = [UInt8](repeating: 0, count: count)
         result.withUnsafeMutableBytes { target in
             Self.pool.withUnsafeBytes { pool in

@@ -1,0 +1,127 @@
+import CofferDisk
+import Foundation
+import Glibc
+import SystemPackage
+import Testing
+
+@testable import CofferMount
+
+/// Single sequences that random scripts seldom meet: from each of some calls on everything fails, until a program has been told.
+extension FaultMountTests {
+    /// Runs `body` on a mount of its own, and sees to it that nothing stays mounted.
+    private func mounted(_ body: (FaultHome, FaultMount, FaultyDisk) throws -> Void) throws {
+        let home = try FaultHome()
+        let disk = FaultyDisk()
+        let mount = try FaultMount(home.path, disk: disk)
+        let watch = FaultWatch(mount)
+        defer { watch.stop() }
+        try watch.timing("the whole") { try body(home, mount, disk) }
+        try mount.unmount()
+    }
+
+    private func failing(_ disk: FaultyDisk, from call: Int, _ body: () throws -> Void) throws {
+        disk.arm(FaultyDisk.Fault(error: .ioError, first: call, count: Int.max / 2, isPartial: false))
+        defer { disk.disarm() }
+        try body()
+    }
+
+    /// Ciphertext files too short to be any.
+    private func stubs(_ home: FaultHome) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: "\(home.path)/vault").filter { name in
+            try name.hasPrefix("coffer.") ? false : ProgramCalls.status("\(home.path)/vault/\(name)").st_size < 64
+        }
+    }
+
+    private func waitUntil(_ what: () throws -> Bool) rethrows -> Bool {
+        for _ in 0..<100 {
+            if try what() { return true }
+            usleep(50_000)
+        }
+        return false
+    }
+
+    /// What could be neither made nor taken away goes by itself, and what a program then makes under its name stays.
+    @Test func whatCouldNotBeMadeGoes() throws {
+        try mounted { home, mount, disk in
+            var left = 0
+            for call in 0..<12 {
+                let path = "\(mount.path)/f\(call)"
+                try failing(disk, from: call) {
+                    let file = Glibc.open(path, O_CREAT | O_EXCL | O_RDWR)
+                    if file >= 0 { close(file) }
+                }
+                if try !stubs(home).isEmpty { left += 1 }
+                #expect(try waitUntil { try stubs(home).isEmpty }, "call \(call)")
+                // One that has its first bytes stays, as an empty file, which the kernel learns in a while.
+                var file: Int32 = -1
+                #expect(
+                    waitUntil {
+                        file = Glibc.open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o644)
+                        return file >= 0
+                    }, "call \(call)")
+                #expect(try ProgramCalls.read(file) == [])
+                #expect(ProgramCalls.write(file, [1, 2, 3], at: 0).error == nil)
+                try ProgramCalls.close(file)
+            }
+            // Else nothing was tried.
+            #expect(left > 0)
+            usleep(1_200_000)
+            for call in 0..<12 {
+                let file = try ProgramCalls.open("\(mount.path)/f\(call)", O_RDONLY)
+                #expect(try ProgramCalls.read(file) == [1, 2, 3])
+                try ProgramCalls.close(file)
+            }
+        }
+    }
+
+    /// The ways in which programs cut files.
+    enum Cut: CaseIterable {
+        case opening, toNothing, toSome
+
+        var size: Int { self == .toSome ? 9000 : 0 }
+    }
+
+    /// A file that could not be cut is what it was, or is cut, once the disk is well: though nobody had it open any more when that was.
+    @Test(arguments: Cut.allCases) func whatCouldNotBeCutCanBeRead(cut: Cut) throws {
+        let data = [UInt8](repeating: 7, count: 20_000)
+        var failures = 0
+        // Each on a mount of its own: a log that has met failures makes other calls.
+        for call in 0..<18 {
+            try mounted { _, mount, disk in
+                let path = "\(mount.path)/f"
+                let file = try ProgramCalls.open(path, O_CREAT | O_EXCL | O_RDWR)
+                #expect(ProgramCalls.write(file, data, at: 0).error == nil)
+                try ProgramCalls.check(fsync(file))
+                try ProgramCalls.close(file)
+                var isCut = false
+                try failing(disk, from: call) {
+                    switch cut {
+                    case .opening:
+                        let file = Glibc.open(path, O_RDWR | O_TRUNC)
+                        isCut = file >= 0
+                        if isCut { close(file) }
+                    case .toNothing, .toSome: isCut = truncate(path, cut.size) == 0
+                    }
+                }
+                failures += isCut ? 0 : 1
+                var found: [UInt8]?
+                let isRead = waitUntil {
+                    do {
+                        let file = try ProgramCalls.open(path, O_RDONLY)
+                        defer { close(file) }
+                        // The kernel remembers what was written.
+                        ProgramCalls.forget(file)
+                        found = try ProgramCalls.read(file)
+                        return true
+                    } catch {
+                        return false
+                    }
+                }
+                let wanted = Array(data[..<cut.size])
+                #expect(
+                    isRead && (found == wanted || found == data && !isCut), "call \(call): \(found?.count ?? -1) bytes")
+            }
+        }
+        #expect(failures > 5)
+    }
+}

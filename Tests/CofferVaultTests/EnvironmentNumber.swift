@@ -1,4 +1,0 @@
-import Glibc
-
-/// A number that is set in the environment: how much of a random test is to be done.
-func environmentNumber(_ name: String) -> Int? { getenv(name).flatMap { Int(String(cString: $0)) } }
