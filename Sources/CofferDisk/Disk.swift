@@ -214,6 +214,9 @@ open class Disk: @unchecked Sendable {
         try check { fchownat(descriptor, "", user, group, COFFER_AT_EMPTY_PATH) }
     }
 
+    /// For ``setTimes(_:access:modification:)``: a time that stays as it is.
+    public static let unchangedTime = timespec(tv_sec: 0, tv_nsec: Int(COFFER_UTIME_OMIT))
+
     /// utimensat(2) of what a descriptor names, symbolic links included.
     open func setTimes(_ descriptor: Int32, access: timespec, modification: timespec) throws(Errno) {
         let times = [access, modification]

@@ -42,7 +42,14 @@ extension FileSystem {
 
     /// Gives a handle back.
     func closeFile(_ handle: FileHandle, _ scratch: Scratch) {
-        if handle.isWriter { handle.inode.opened.withLock { $0.writers -= 1 } }
+        if handle.isWriter {
+            do throws(VaultError) {
+                try finishWrites(handle.inode, handle.contents, scratch)
+            } catch {
+                _ = report(error, handle.inode)
+            }
+            handle.inode.opened.withLock { $0.writers -= 1 }
+        }
         closeContents(handle.inode, scratch)
         handles.subtract(1, ordering: .relaxed)
     }
@@ -131,7 +138,7 @@ extension FileSystem {
         try contents.settle(scratch)
         guard keepsCache, contents.takeTouched() else { return }
         try contents.setTimes(
-            access: timespec(tv_sec: 0, tv_nsec: 1_073_741_822), modification: inode.believed.withLock { $0 })
+            access: Disk.unchangedTime, modification: inode.believed.withLock { $0 })
     }
 
     /// Takes permissions back; where that fails, a later write or check will.

@@ -167,7 +167,7 @@ extension FileSystem {
                 if change.takesSetID { _ = try dropSetID(descriptor, belongs) }
             }
             if change.access != nil || change.modification != nil {
-                let omit = timespec(tv_sec: 0, tv_nsec: 1_073_741_822)
+                let omit = Disk.unchangedTime
                 try setTimes(inode, descriptor, change.access ?? omit, change.modification ?? omit)
             }
         }

@@ -36,6 +36,7 @@ final class Handshake: Sendable {
         var channel = fuse_custom_io()
         channel.read = { descriptor, buffer, count, _ in Glibc.read(descriptor, buffer, count) }
         channel.writev = { descriptor, parts, count, userData in
+            Worker.endWait()
             if let userData {
                 Unmanaged<FileSystem>.fromOpaque(userData)._withUnsafeGuaranteedRef {
                     $0.handshake.complete(parts, count)

@@ -25,7 +25,7 @@ public struct MountOptions: Sendable {
     /// Further options for the kernel, as after `-o`.
     public var kernelOptions: [String] = []
     /// Threads that serve requests.
-    public var threadCount = 8
+    public var threadCount = 12
 
     /// Options with their defaults.
     public init(source: String, mountpoint: String) {

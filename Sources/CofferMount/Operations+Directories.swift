@@ -27,6 +27,7 @@ extension Operations {
                 return FuseRequest.reply(request, error: EBADF)
             }
             FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+                Worker.current.expectWait()
                 try fileSystem.syncDirectory(handle)
                 FuseRequest.reply(request, error: 0)
             }
@@ -51,23 +52,43 @@ extension Operations {
             let reply = Worker.current.reply
             let room = min(room, Worker.replyCount)
             var used = 0
-            try fileSystem.list(handle, from: offset, withAttributes: withAttributes) { entry, found in
-                let left = room - used
-                let target = (reply + used).assumingMemoryBound(to: CChar.self)
-                let needed = Self.withCString(entry.name) { name in
-                    if withAttributes {
-                        var parameters = FuseRequest.entry(found, fileSystem)
-                        if found == nil { parameters.attr = Self.status(of: entry) }
-                        return fuse_add_direntry_plus(request, target, left, name, &parameters, entry.nextPosition)
+            let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
+                try fileSystem.list(handle, from: offset, withAttributes: withAttributes) { entry, found in
+                    let left = room - used
+                    let target = (reply + used).assumingMemoryBound(to: CChar.self)
+                    let needed = Self.withCString(entry.name) { name in
+                        if withAttributes {
+                            var parameters = FuseRequest.entry(found, fileSystem)
+                            if found == nil { parameters.attr = Self.status(of: entry) }
+                            return fuse_add_direntry_plus(request, target, left, name, &parameters, entry.nextPosition)
+                        }
+                        var status = Self.status(of: entry)
+                        return fuse_add_direntry(request, target, left, name, &status, entry.nextPosition)
                     }
-                    var status = Self.status(of: entry)
-                    return fuse_add_direntry(request, target, left, name, &status, entry.nextPosition)
+                    guard needed <= left else { return false }
+                    used += needed
+                    return true
                 }
-                guard needed <= left else { return false }
-                used += needed
-                return true
             }
-            _ = coffer_reply_bytes(request, reply, used)
+            // What was listed before a failure is counted as the kernel's, so it must get it; whoever asks for the rest meets the failure again.
+            if used == 0 { try outcome.get() }
+            if coffer_reply_bytes(request, reply, used) != 0, withAttributes {
+                Self.takeBack(UnsafeRawBufferPointer(start: reply, count: used), fileSystem)
+            }
+        }
+    }
+
+    /// The kernel did not take a listing with attributes: nor the look-ups that are in it.
+    private static func takeBack(_ listing: UnsafeRawBufferPointer, _ fileSystem: FileSystem) {
+        let head = MemoryLayout<fuse_entry_out>.size
+        // fuse_dirent: inode u64, offset u64, length of the name u32, type u32, name
+        let fixed = head + 24
+        var start = 0
+        while start + fixed <= listing.count {
+            let node = listing.loadUnaligned(fromByteOffset: start, as: UInt64.self)
+            if node != 0 { fileSystem.forget(fileSystem.table.inode(node), 1) }
+            let nameCount = Int(listing.loadUnaligned(fromByteOffset: start + head + 16, as: UInt32.self))
+            start += (fixed + nameCount + 7) / 8 * 8
         }
     }
 

@@ -65,7 +65,9 @@ extension Operations {
                 FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
                     let worker = Worker.current
                     let scratch = worker.scratch
-                    if offset > handle.contents.size { fileSystem.writeOrder.waitForEarlier(worker.number) }
+                    if offset > handle.contents.size {
+                        fileSystem.writeOrder.waitForEarlier(worker.number) { worker.expectWait() }
+                    }
                     // Before anything is changed, as the kernel does it.
                     if worker.takesSetID { Operations.dropSetID(request, fileSystem, handle) }
                     do throws(VaultError) {
@@ -86,6 +88,9 @@ extension Operations {
         }
         operations.flush = { request, _, info in
             let fileSystem = FuseRequest.fileSystem(request)
+            // The kernel writes back by itself before it asks this, and need not ask: what there is to do can be done when it says that the handle is gone, for
+            // which no program waits.
+            if fileSystem.keepsCache { return FuseRequest.reply(request, error: ENOSYS) }
             guard let handle = FuseRequest.file(info)?.takeUnretainedValue() else {
                 return FuseRequest.reply(request, error: EBADF)
             }
@@ -100,7 +105,9 @@ extension Operations {
                 return FuseRequest.reply(request, error: EBADF)
             }
             FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                let scratch = Worker.current.scratch
+                let worker = Worker.current
+                let scratch = worker.scratch
+                worker.expectWait()
                 try fileSystem.finishWrites(handle.inode, handle.contents, scratch)
                 try handle.contents.sync(dataOnly: dataOnly != 0, scratch)
                 FuseRequest.reply(request, error: 0)

@@ -25,6 +25,30 @@ struct RawRequest {
         body(FUSE_WRITE, as: fuse_write_in.self).map { Int(truncatingIfNeeded: $0.offset) }
     }
 
+    /// How much there is to do.
+    var size: Size {
+        switch fuse_opcode(header.opcode) {
+        case FUSE_WRITE: Size(byteCount: count)
+        case FUSE_READ: Size(byteCount: Int(body(FUSE_READ, as: fuse_read_in.self)?.size ?? 0))
+        case FUSE_COPY_FILE_RANGE, FUSE_FALLOCATE: .large
+        default: .small
+        }
+    }
+
+    /// How long it takes to answer a request.
+    enum Size {
+        /// Less than it takes to wake a thread.
+        case small
+        /// Longer, so that another thread is worth waking where there is more to do.
+        case medium
+        /// So long that others would notice.
+        case large
+
+        init(byteCount: Int) {
+            self = byteCount >= 256 << 10 ? .large : byteCount >= 64 << 10 ? .medium : .small
+        }
+    }
+
     /// What the kernel can do, where it says so; nil where this is no INIT. Protocols before 7.36 have no second word of flags, so only the first is read.
     var capabilities: UInt32? {
         let start = MemoryLayout<fuse_in_header>.size

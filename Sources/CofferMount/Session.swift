@@ -12,6 +12,7 @@ public final class Session: @unchecked Sendable {
     private let options: MountOptions
     private let log: MountLog
     private let intents: LogDirectory?
+    private let leadership: Leadership
     private let session: OpaquePointer
     private let operations: UnsafeMutablePointer<fuse_lowlevel_ops>
     /// Told once, when the kernel has agreed on the connection.
@@ -55,8 +56,12 @@ public final class Session: @unchecked Sendable {
         session = made
         fileSystem.session = made
         guard fuse_session_mount(session, options.mountpoint) == 0 else { throw .refused }
+        let device = fuse_session_fd(session)
+        guard coffer_fcntl_int(device, F_SETFL, O_RDWR | O_NONBLOCK) == 0 else { throw .resources }
+        leadership = try Leadership(
+            descriptor: device, threadCount: options.threadCount, processorCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         var channel = Handshake.channel
-        guard fuse_session_custom_io(session, &channel, fuse_session_fd(session)) == 0 else { throw .options }
+        guard fuse_session_custom_io(session, &channel, device) == 0 else { throw .options }
     }
 
     deinit {
@@ -132,7 +137,7 @@ public final class Session: @unchecked Sendable {
     private func serve(_ number: Int) {
         let worker: Worker
         do throws(CryptoError) {
-            worker = try Worker(number: number)
+            worker = try Worker(number: number, leadership: leadership)
         } catch {
             log.warning("no memory for a thread")
             return
@@ -140,19 +145,29 @@ public final class Session: @unchecked Sendable {
         worker.adopt()
         defer { withExtendedLifetime(worker) {} }
         var buffer = fuse_buf()
-        while fuse_session_exited(session) == 0 {
-            let got = fuse_session_receive_buf(session, &buffer)
-            if got == -EINTR { continue }
-            if got <= 0 { break }
-            guard let request = RawRequest(buffer.mem, count: Int(got)) else { continue }
-            fileSystem.handshake.see(request)
-            worker.takesSetID = request.takesSetID
-            let isWrite = fileSystem.writeOrder.arrive(number, request)
-            fuse_session_process_buf(session, &buffer)
-            if isWrite { fileSystem.writeOrder.leave(number) }
-        }
+        var isWrite = false
+        leadership.serve(
+            number,
+            receive: {
+                while fuse_session_exited(session) == 0 {
+                    let got = fuse_session_receive_buf(session, &buffer)
+                    if got == -EAGAIN { return .nothing }
+                    if got == -EINTR { continue }
+                    guard got > 0 else { break }
+                    guard let request = RawRequest(buffer.mem, count: Int(got)) else { continue }
+                    fileSystem.handshake.see(request)
+                    worker.takesSetID = request.takesSetID
+                    isWrite = fileSystem.writeOrder.arrive(number, request)
+                    return .request(request.size)
+                }
+                return .ended
+            },
+            process: {
+                fuse_session_process_buf(session, &buffer)
+                if isWrite { fileSystem.writeOrder.leave(number) }
+            })
         free(buffer.mem)
-        // One thread saw the end of the connection; the others will at their next read.
+        // One thread saw the end of the connection; the others hear of it.
         fuse_session_exit(session)
     }
 
@@ -195,8 +210,8 @@ public final class Session: @unchecked Sendable {
         // Set-id bits and capabilities are taken away by the kernel, which knows who writes.
         connection.pointee.want &= ~UInt32(FUSE_CAP_HANDLE_KILLPRIV)
         connection.pointee.time_gran = 1
-        connection.pointee.max_background = 64
-        connection.pointee.congestion_threshold = 48
+        connection.pointee.max_background = 10
+        connection.pointee.congestion_threshold = 8
         let ready = session.onReady.withLock { ready in
             defer { ready = nil }
             return ready

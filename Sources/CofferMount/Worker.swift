@@ -21,8 +21,11 @@ final class Worker {
         return key
     }()
 
-    init(number: Int) throws(CryptoError) {
+    private let leadership: Leadership
+
+    init(number: Int, leadership: Leadership) throws(CryptoError) {
         self.number = number
+        self.leadership = leadership
         scratch = try Scratch()
         reply = .allocate(byteCount: Self.replyCount, alignment: 4096)
     }
@@ -37,6 +40,16 @@ final class Worker {
     func adopt() {
         pthread_setspecific(Self.key, Unmanaged.passUnretained(self).toOpaque())
         _ = coffer_unshare_fs()
+    }
+
+    /// The present request is about to wait for a disk, or for others.
+    func expectWait() { leadership.expectWait(number) }
+
+    /// The calling thread is about to answer a request, if it is one that does.
+    @inline(__always)
+    static func endWait() {
+        guard let pointer = pthread_getspecific(key) else { return }
+        Unmanaged<Worker>.fromOpaque(pointer)._withUnsafeGuaranteedRef { $0.leadership.endWait($0.number) }
     }
 
     /// The calling thread's worker.

@@ -71,7 +71,8 @@ final class WriteOrder: @unchecked Sendable {
     private static func slot(_ number: UInt64) -> Int { Int(truncatingIfNeeded: number / step % UInt64(remembered)) }
 
     /// Returns once no write to the same file that was read before this thread's, and begins before it, is under way.
-    func waitForEarlier(_ thread: Int) {
+    /// `beforeWaiting` is called where it waits at all.
+    func waitForEarlier(_ thread: Int, beforeWaiting: () -> Void = {}) {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         let own = arrivals[thread]
@@ -82,6 +83,8 @@ final class WriteOrder: @unchecked Sendable {
             usleep(Self.pause)
             pthread_mutex_lock(mutex)
         }
+        if !isPreceded(own) { return }
+        beforeWaiting()
         arrivals[thread].isWaiting = true
         while isPreceded(own) { pthread_cond_wait(conditions + thread, mutex) }
         arrivals[thread].isWaiting = false

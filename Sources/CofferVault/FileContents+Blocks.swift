@@ -95,13 +95,16 @@ extension FileContents {
     }
 
     /// Stores sealed blocks, and then cuts the file to `cutSize` bytes of ciphertext where one is given. Every write of a stored block goes through here,
-    /// whether it adds or replaces: where there is an intent log, that comes first.
+    /// whether it adds or replaces: where there is an intent log, that comes first. `before`: what the first of the blocks begins with now (nonce and info), for
+    /// who knows.
     func store(
-        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int? = nil
+        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int? = nil,
+        before: UnsafeRawPointer? = nil
     ) throws(VaultError) {
         touch()
         if let log, let logged {
-            try storeLogged(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, log, logged)
+            try storeLogged(
+                images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, before: before, log, logged)
         } else {
             try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
         }

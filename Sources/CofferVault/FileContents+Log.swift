@@ -13,10 +13,10 @@ extension FileContents {
     /// Bytes that a disk must have left for blocks that find their place later.
     private static let plenty: UInt = 256 << 20
 
-    /// As ``store(_:byteCount:firstBlock:cuttingTo:)``, where there is a log.
+    /// As ``store(_:byteCount:firstBlock:cuttingTo:before:)``, where there is a log.
     func storeLogged(
-        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?, _ log: IntentLog,
-        _ file: LoggedFile
+        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?,
+        before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile
     ) throws(VaultError) {
         if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
             defer { log.end(ticket) }
@@ -59,19 +59,11 @@ extension FileContents {
 
         let ticket: IntentLog.Ticket?
         if logged > 0 {
-            var predecessors: [LogRecord.Predecessor] = []
-            predecessors.reserveCapacity(logged)
-            for block in firstBlock..<(firstBlock + logged) {
-                predecessors.append(block < present ? try predecessor(of: block) : .absent)
-            }
-            let hole = LogRecord.Predecessor.stored([UInt8](repeating: 0, count: BlockGeometry.prefixCount))
-            needsRoom = predecessors.contains(hole) || predecessors.contains(.absent)
-            if needsRoom { try syncCuts(log, file) }
-            ticket = try log.append(
-                [.blocks(first: firstBlock, isCut: cutSize != nil, predecessors: predecessors)],
-                payload: UnsafeRawBufferPointer(
-                    start: images, count: min(byteCount, logged * BlockGeometry.storedCount)),
-                growingFrom: growingFrom, for: file, header: header.bytes)
+            let images = UnsafeRawBufferPointer(
+                start: images, count: min(byteCount, logged * BlockGeometry.storedCount))
+            (ticket, needsRoom) = try logBlocks(
+                images, firstBlock: firstBlock, count: logged, present: present, isCut: cutSize != nil,
+                growingFrom: growingFrom, before: before, log, file)
         } else if let held = log.hold(file.growsIn.load(ordering: .relaxed)) {
             ticket = held
         } else {
@@ -197,47 +189,60 @@ extension FileContents {
         if cuts { file.hasUnsyncedCuts.store(true, ordering: .relaxed) }
     }
 
-    /// A record that fills a hole, or adds a block, says that nothing was there: so nothing must be, on the disk too.
-    private func syncCuts(_ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
-        guard file.hasUnsyncedCuts.load(ordering: .relaxed) else { return }
-        // Cuts that could not be made yet among them.
-        try drain()
-        try syncNow(dataOnly: true, log)
-        file.hasUnsyncedCuts.store(false, ordering: .relaxed)
-    }
-
-    /// Before a block is to vouch for more: what the log says of it must be what counts, and that takes that it knows each version that may be there.
-    func leaveGrowth() throws(VaultError) {
-        guard let log, let file = logged else { return }
-        file.growsIn.store(0, ordering: .relaxed)
-        guard file.hasUnloggedVersions.load(ordering: .relaxed) else { return }
-        try drain()
-        try syncNow(dataOnly: true, log)
-        file.hasUnloggedVersions.store(false, ordering: .relaxed)
-    }
-
-    private func syncNow(dataOnly: Bool, _ log: IntentLog) throws(VaultError) {
-        do throws(Errno) {
-            try disk.sync(descriptor, dataOnly: dataOnly)
-        } catch {
-            log.noteFailedSync()
-            throw .system(error)
-        }
-    }
-
-    private func predecessor(of block: Int) throws(VaultError) -> LogRecord.Predecessor {
-        do throws(Errno) {
-            return try withUnsafeTemporaryAllocation(byteCount: BlockGeometry.prefixCount, alignment: 16) { buffer in
-                Result { () throws(Errno) -> LogRecord.Predecessor in
-                    guard let base = buffer.baseAddress else { return .absent }
-                    let got = try readStored(
-                        base, count: buffer.count, at: BlockGeometry.offset(ofBlock: block))
-                    return got < buffer.count ? .absent : .stored(Array(buffer))
+    /// Logs that blocks are about to be stored, of which those from `present` on are new. Also tells whether any takes room that the file had not. `before`: the first
+    /// 16 bytes of the first block as it is, where somebody knows.
+    private func logBlocks(
+        _ images: UnsafeRawBufferPointer, firstBlock: Int, count: Int, present: Int, isCut: Bool, growingFrom: Int?,
+        before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile
+    ) throws(VaultError) -> (IntentLog.Ticket?, needsRoom: Bool) {
+        let size = LogRecord.predecessorCount
+        let outcome: Result<(IntentLog.Ticket?, needsRoom: Bool), VaultError> = withUnsafeTemporaryAllocation(
+            byteCount: count * size, alignment: 16
+        ) { buffer in
+            Result { () throws(VaultError) in
+                guard let base = buffer.baseAddress else { return (nil, false) }
+                var needsRoom = false
+                for index in 0..<count {
+                    let predecessor = base + index * size
+                    if index == 0, let before {
+                        predecessor.storeBytes(of: 0, as: UInt8.self)
+                        (predecessor + 1).copyMemory(from: before, byteCount: size - 1)
+                    } else if try !getPredecessor(
+                        of: firstBlock + index, isPresent: firstBlock + index < present, predecessor)
+                    {
+                        needsRoom = true
+                    }
                 }
-            }.get()
-        } catch {
-            throw .system(error)
+                if needsRoom { try syncCuts(log, file) }
+                let change = LogSegment.BlockChange(
+                    first: firstBlock, isCut: isCut, predecessors: UnsafeRawBufferPointer(buffer), images: images)
+                if let ticket = try log.appendBlocks(change, isGrowing: growingFrom != nil, for: file) {
+                    return (ticket, needsRoom)
+                }
+                let ticket = try log.append(
+                    [change.record], payload: images, growingFrom: growingFrom, for: file, header: header.bytes)
+                return (ticket, needsRoom)
+            }
         }
+        return try outcome.get()
+    }
+
+    /// What is in a block's place, as a record says it. False where that is nothing, or a hole.
+    private func getPredecessor(
+        of block: Int, isPresent: Bool, _ predecessor: UnsafeMutableRawPointer
+    ) throws(VaultError) -> Bool {
+        let count = BlockGeometry.prefixCount
+        let prefix = predecessor + 1
+        let got =
+            isPresent
+            ? try system { () throws(Errno) in
+                try readStored(prefix, count: count, at: BlockGeometry.offset(ofBlock: block))
+            } : 0
+        let isStored = got == count
+        predecessor.storeBytes(of: isStored ? 0 : 1, as: UInt8.self)
+        if !isStored { prefix.initializeMemory(as: UInt8.self, repeating: 0, count: count) }
+        return prefix.loadUnaligned(as: UInt64.self) != 0
+            || prefix.loadUnaligned(fromByteOffset: 8, as: UInt64.self) != 0
     }
 
     /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once. With `isPromiseEnding` the file is like a new one after.
@@ -268,72 +273,5 @@ extension FileContents {
             throw error
         }
         if isPromiseEnding { file.newIn.store(log.order(of: ticket), ordering: .relaxed) }
-    }
-
-    /// After a failure: what the log says of blocks from `first` on is void.
-    func revoke(from first: Int) throws(VaultError) {
-        guard let log, let file = logged else { return }
-        do throws(VaultError) {
-            try drain()
-            file.growsIn.store(0, ordering: .relaxed)
-            guard let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) else { return }
-            defer { log.end(ticket) }
-            try log.commit(ticket)
-        } catch {
-            file.isUnsure.store(true, ordering: .relaxed)
-            throw error
-        }
-    }
-
-    /// After a failure half-way: what is on the disk now is what counts, whatever the log says.
-    func voidLog() throws(VaultError) {
-        guard let log, let file = logged else { return }
-        try drain()
-        try syncNow(dataOnly: false, log)
-        file.hasUnloggedChanges.store(false, ordering: .relaxed)
-        file.hasUnsyncedCuts.store(false, ordering: .relaxed)
-        file.hasUnloggedVersions.store(false, ordering: .relaxed)
-        file.newIn.store(0, ordering: .relaxed)
-        file.growsIn.store(0, ordering: .relaxed)
-        guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
-        defer { log.end(ticket) }
-        try log.commit(ticket)
-    }
-
-    private var synced: LogRecord { .synced(size: BlockGeometry.cipherSize(plainSize: size)) }
-
-    /// Makes durable what the log does not hold, and waits for what it does.
-    func syncLogged(dataOnly: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
-        // Whoever finds nothing else to do comes after whoever did it: these are taken back only then.
-        if !file.hasUnloggedChanges.load(ordering: .acquiring), file.newIn.load(ordering: .acquiring) == 0 {
-            try file.pending.commit(log)
-            // Unless the log failed meanwhile, and somebody stored directly what it was to have.
-            if !file.hasUnloggedChanges.load(ordering: .acquiring) {
-                if !dataOnly { try syncNow(dataOnly: false, log) }
-                return
-            }
-        }
-        try file.syncing.withLock { _ throws(VaultError) in
-            // No change is under way meanwhile, so that "synced" is true of all that the log says by then.
-            ranges.lock(0, RangeLock.endless, exclusive: false)
-            defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
-            try drain()
-            try syncNow(dataOnly: dataOnly, log)
-            let hadCuts = file.hasUnsyncedCuts.load(ordering: .relaxed)
-            file.hasUnsyncedCuts.store(false, ordering: .relaxed)
-            file.hasUnloggedVersions.store(false, ordering: .relaxed)
-            file.growsIn.store(0, ordering: .relaxed)
-            file.newIn.store(0, ordering: .releasing)
-            file.hasUnloggedChanges.store(false, ordering: .releasing)
-            // Where the log cannot take it, it says less than is true, and what comes next will fail or be logged.
-            do throws(VaultError) {
-                guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
-                defer { log.end(ticket) }
-                // What was cut must not be cut again.
-                if hadCuts { try log.commit(ticket) }
-            } catch {
-                log.noteFailedSync()
-            }
-        }
     }
 }

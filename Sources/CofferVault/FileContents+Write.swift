@@ -90,19 +90,23 @@ extension FileContents {
             offset % BlockGeometry.plainCount == 0
             && (first < last || end - first * BlockGeometry.plainCount >= lastCount)
         var gap = 0
+        var isPrefixKnown = false
         if !isHeadWhole || first >= knowledge.withLock({ $0.densePrefix }) {
             switch try oldBlock(first, to: scratch.headBlock, mayFillHoles: mayFillHoles, isWhole: isHeadWhole, scratch)
             {
-            case .info(let info): gap = info.gap
-            case .hole(let run):
-                gap = first - run.floor
+            case .info(let info):
+                gap = info.gap
+                scratch.keepPrefix()
+                isPrefixKnown = true
+            case .hole(let run): gap = first - run.floor
+            case .void: break
             case .mustLookFurther: return false
             }
         }
         let isTailWhole = end - last * BlockGeometry.plainCount >= lastCount
         if last > first && !isTailWhole {
             switch try oldBlock(last, to: scratch.tailBlock, mayFillHoles: mayFillHoles, isWhole: false, scratch) {
-            case .info, .hole: break
+            case .info, .hole, .void: break
             case .mustLookFurther: return false
             }
         } else if last > first && last < finalBlock && last >= knowledge.withLock({ $0.densePrefix }),
@@ -135,7 +139,9 @@ extension FileContents {
         }
         let byteCount = (last - first) * BlockGeometry.storedCount + lastCount + BlockGeometry.overhead
         do throws(VaultError) {
-            try store(scratch.cipherText, byteCount: byteCount, firstBlock: first)
+            try store(
+                scratch.cipherText, byteCount: byteCount, firstBlock: first,
+                before: isPrefixKnown ? UnsafeRawPointer(scratch.prefix) : nil)
         } catch {
             try mendTorn(first, last, scratch)
             throw error
@@ -153,6 +159,8 @@ extension FileContents {
     private enum OldBlock {
         case info(BlockInfo)
         case hole(HoleMap.Run)
+        /// It vouches for nothing, and is replaced as a whole.
+        case void
         case mustLookFurther
     }
 
@@ -169,12 +177,12 @@ extension FileContents {
                 plain.initializeMemory(as: UInt8.self, repeating: 0, count: BlockGeometry.plainCount)
                 return .hole(run)
             }
-            if isWhole, try isSealed(block - 1, scratch) { return .info(BlockInfo(rawValue: 0)) }
+            if isWhole, try isSealed(block - 1, scratch) { return .void }
             throw .damaged(Damage(.hole, block: block))
         case .damaged:
             // The predecessor is outside the lock that is held, unless that reaches to the end.
             if isWhole, block > 0, !mayFillHoles { return .mustLookFurther }
-            if isWhole, try isSealed(block - 1, scratch) { return .info(BlockInfo(rawValue: 0)) }
+            if isWhole, try isSealed(block - 1, scratch) { return .void }
             throw .damaged(Damage(.block, block: block))
         }
     }

@@ -239,6 +239,8 @@ public final class FileContents: @unchecked Sendable {
             try system { () throws(Errno) in
                 try self.disk.setTimes(self.descriptor, access: access, modification: modification)
             }
+            // What was changed until now has its time.
+            if modification.tv_nsec != Disk.unchangedTime.tv_nsec { _ = self.takeTouched() }
         }
         if let logged { try logged.pending.alone(set) } else { try set() }
     }

@@ -24,9 +24,8 @@ final class RangeLock: @unchecked Sendable {
     private var waiting = 0
 
     init() {
-        mutex.initialize(to: pthread_mutex_t())
         condition.initialize(to: pthread_cond_t())
-        pthread_mutex_init(mutex, nil)
+        BriefMutex.initialize(mutex)
         pthread_cond_init(condition, nil)
         held.reserveCapacity(4)
     }

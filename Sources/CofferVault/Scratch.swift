@@ -28,6 +28,9 @@ public final class Scratch {
     /// Associated data of one block.
     let associatedData: UnsafeMutableRawPointer
 
+    /// The first bytes of a block that is to be replaced.
+    let prefix: UnsafeMutableRawPointer
+
     private let aes: BlockCipher
     private let chacha: BlockCipher
     private let all: UnsafeMutableRawPointer
@@ -54,12 +57,18 @@ public final class Scratch {
         zeros = UnsafeRawPointer(zeroPage)
         nonces = blocks + 6 * page
         associatedData = blocks + 7 * page
+        prefix = associatedData + 64
     }
 
     deinit {
         // Plaintext passed through here.
         wipe(all, count: byteCount)
         all.deallocate()
+    }
+
+    /// Keeps the beginning of the block in `probe`.
+    func keepPrefix() {
+        prefix.copyMemory(from: probe, byteCount: BlockGeometry.prefixCount)
     }
 
     /// The contexts for a suite.

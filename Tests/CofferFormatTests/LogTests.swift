@@ -31,6 +31,49 @@ struct LogTests {
         }
     }
 
+    /// The way without allocating writes what the other one does.
+    @Test func blocksArePutAsTheyAreAppended() throws {
+        var random = SeededRandom(seed: 11)
+        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
+        defer { room.deallocate() }
+        for blockCount in [1, 2, 7, 12] {
+            for lastCount in [BlockGeometry.overhead, 100, BlockGeometry.storedCount] {
+                let images = (0..<((blockCount - 1) * BlockGeometry.storedCount + lastCount)).map { _ in
+                    UInt8(truncatingIfNeeded: random.next())
+                }
+                let predecessors = (0..<blockCount).flatMap { block -> [UInt8] in
+                    block % 3 == 1
+                        ? [1] + [UInt8](repeating: 0, count: 16)
+                        : [0] + (0..<16).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+                }
+                let generation = (0..<16).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+                let (file, offset) = (UInt32(blockCount), Int(random.next() % (1 << 26)))
+                try images.withUnsafeBytes { images in
+                    try predecessors.withUnsafeBytes { predecessors in
+                        let change = LogSegment.BlockChange(
+                            first: 1 << 33, isCut: lastCount == 100, predecessors: predecessors, images: images)
+                        let put = try #require(
+                            LogSegment.put(
+                                change, file: file, at: offset, generation: generation, ring: ring, into: room))
+                        let lead = LogSegment.encode(
+                            change.record.encoded(file: file), payload: images, at: offset, generation: generation,
+                            ring: ring)
+                        #expect(Array(put) == lead + Array(images))
+                        let (number, record) = try LogRecord.parse(change.record.encoded(file: file))
+                        #expect(number == file && record == change.record)
+                        // Where there is no room, nothing is written beyond it.
+                        let small = UnsafeMutableRawBufferPointer(rebasing: room[..<(24 + put.count - 1)])
+                        room[24 + put.count - 1] = 0xA5
+                        #expect(
+                            LogSegment.put(
+                                change, file: file, at: offset, generation: generation, ring: ring, into: small) == nil)
+                        #expect(room[24 + put.count - 1] == 0xA5)
+                    }
+                }
+            }
+        }
+    }
+
     /// What reads at all is written as the same bytes again; what was cut, grown or edited is refused or means something else.
     @Test func editedRecordsAreRefusedOrMeanSomethingElse() throws {
         var random = SeededRandom(seed: 5)

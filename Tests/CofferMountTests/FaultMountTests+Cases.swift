@@ -74,6 +74,32 @@ extension FaultMountTests {
         }
     }
 
+    /// A listing that fails half-way counts nothing as looked up that the kernel does not hear of: else what is removed stays open for ever.
+    @Test func aListingThatFailsHalfWayLeavesNothingOpen() throws {
+        try mounted { home, mount, disk in
+            for number in 0..<20 {
+                try ProgramCalls.close(try ProgramCalls.open("\(mount.path)/f\(number)", O_CREAT | O_RDWR))
+            }
+            var failures = 0
+            for call in 0..<36 {
+                // Else the kernel answers from what it has listed before.
+                try ProgramCalls.close(try ProgramCalls.open("\(mount.path)/n\(call)", O_CREAT | O_RDWR))
+                disk.arm(FaultyDisk.Fault(error: .ioError, first: call, count: 1, isPartial: false))
+                defer { disk.disarm() }
+                // One that failed half-way goes on where it was.
+                let listed: Int? = try? ProgramCalls.list(mount.path).count
+                #expect(listed ?? 21 + call == 21 + call)
+                if !disk.failed.isEmpty { failures += 1 }
+            }
+            // Else nothing was tried.
+            #expect(failures > 30)
+            for name in try ProgramCalls.list(mount.path).keys where name != "." && name != ".." {
+                try ProgramCalls.check(unlink("\(mount.path)/\(name)"))
+            }
+            #expect(waitUntil { home.openFiles.isEmpty }, "\(home.openFiles)")
+        }
+    }
+
     /// The ways in which programs cut files.
     enum Cut: CaseIterable {
         case opening, toNothing, toSome

@@ -3,6 +3,8 @@
 #define COFFER_CLINUX_H
 
 #include <stddef.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/types.h>
 
 // The kernel's numbers; linux.c checks each against the system's headers.
@@ -21,6 +23,7 @@
 #define COFFER_MNT_DETACH 2
 #define COFFER_RENAME_NOREPLACE 1
 #define COFFER_RENAME_EXCHANGE 2
+#define COFFER_RUSAGE_THREAD 1
 
 // Layout of what getdents64(2) fills.
 struct coffer_dirent64 {
@@ -64,5 +67,13 @@ int coffer_birth_time(int directory, const char *name, long long *seconds, long 
 long coffer_file_system_type(int fd);
 int coffer_wifexited(int status);
 int coffer_wexitstatus(int status);
+// Tells the processor that the program is waiting in a loop.
+static inline void coffer_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 #endif

@@ -43,6 +43,10 @@ public enum LogRecord: Equatable, Sendable {
     /// What earlier records say of blocks from this one on is void.
     case revoke(first: Int)
 
+    /// Bytes that a block's predecessor takes: its state, 0 for stored and 1 for absent, and its first 16 bytes, all zero where it is absent.
+    public static let predecessorCount = 1 + BlockGeometry.prefixCount
+    static let blocksKind: UInt8 = 2
+
     /// A file's blocks are fewer.
     private static let blockLimit = BlockGeometry.maximumPlainSize / BlockGeometry.plainCount
 
@@ -57,7 +61,7 @@ public enum LogRecord: Equatable, Sendable {
     private var kind: UInt8 {
         switch self {
         case .file: 1
-        case .blocks: 2
+        case .blocks: Self.blocksKind
         case .grow: 3
         case .empty: 4
         case .punch: 5

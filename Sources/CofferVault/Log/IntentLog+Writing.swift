@@ -30,6 +30,37 @@ extension IntentLog {
         return try appendLocked(records, payload, growingFrom, file, header, path: path)
     }
 
+    /// As above, of blocks of a file that the segment knows and has room for, and without allocating; nil where that is not so. With `isGrowing`, it must
+    /// also know that blocks are added.
+    func appendBlocks(
+        _ change: LogSegment.BlockChange, isGrowing: Bool, for file: LoggedFile
+    ) throws(VaultError) -> Ticket? {
+        lock()
+        defer { unlock() }
+        let order = segments[active].order
+        guard !isClosed, let number = file.number, number.order == order, segments[active].failure == nil,
+            !isGrowing || file.growsIn.load(ordering: .relaxed) == order
+        else { return nil }
+        let start = segments[active].written
+        guard
+            let bytes = LogSegment.put(
+                change, file: number.file, at: start, generation: segments[active].generation, ring: ring, into: room),
+            let base = bytes.baseAddress, start + bytes.count <= segments[active].allocated
+        else { return nil }
+        do throws(Errno) {
+            try disk.write(segments[active].descriptor, base, count: bytes.count, at: start)
+        } catch {
+            throw .system(error)
+        }
+        if start == LogSegment.headerCount { segments[active].begun = Int64(time(nil)) }
+        segments[active].written += bytes.count
+        segments[active].users += 1
+        file.lastOrder = order
+        file.isVoid = false
+        files[file.key] = file
+        return Ticket(segment: active, end: segments[active].written)
+    }
+
     /// Nil where the active segment does not know the file by now, and there is no path.
     private func appendLocked(
         _ records: [LogRecord], _ payload: UnsafeRawBufferPointer?, _ growingFrom: Int?, _ file: LoggedFile,
@@ -137,7 +168,7 @@ extension IntentLog {
             // The system may take for written what it could not write: no later sync says anything of this one's records.
             case .failure(let error): segments[index].failure = error
             }
-            signal()
+            signalWaiting()
         }
     }
 

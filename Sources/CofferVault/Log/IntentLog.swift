@@ -55,9 +55,14 @@ public final class IntentLog: @unchecked Sendable {
     let kept = KeptImage.Budget()
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    /// What the keeper waits for.
+    private let keeperCondition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private let places = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
     // Guarded by `mutex`.
+
+    /// Where records are put together.
+    let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 48 << 10, alignment: 16)
     var segments: [Segment]
     var active = 0
     var lastOrder: UInt64
@@ -66,6 +71,8 @@ public final class IntentLog: @unchecked Sendable {
     var isClosed = false
     /// A sync failed, so what the files hold may be in memory only.
     var mustRewrite = false
+    /// How many wait, without the keeper.
+    private var waiting = 0
     /// A thread sees to emptying.
     var hasKeeper = false
     var isStopping = false
@@ -89,11 +96,12 @@ public final class IntentLog: @unchecked Sendable {
         self.descriptors = descriptors
         lastOrder = order
         segments = descriptors.map { Segment(descriptor: $0) }
-        mutex.initialize(to: pthread_mutex_t())
         condition.initialize(to: pthread_cond_t())
+        keeperCondition.initialize(to: pthread_cond_t())
         places.initialize(to: pthread_mutex_t())
-        pthread_mutex_init(mutex, nil)
+        BriefMutex.initialize(mutex)
         pthread_cond_init(condition, nil)
+        pthread_cond_init(keeperCondition, nil)
         var attributes = pthread_mutexattr_t()
         pthread_mutexattr_init(&attributes)
         pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
@@ -107,10 +115,13 @@ public final class IntentLog: @unchecked Sendable {
         for segment in segments { disk.close(segment.descriptor) }
         pthread_mutex_destroy(mutex)
         pthread_cond_destroy(condition)
+        pthread_cond_destroy(keeperCondition)
         pthread_mutex_destroy(places)
         mutex.deallocate()
         condition.deallocate()
+        keeperCondition.deallocate()
         places.deallocate()
+        room.deallocate()
     }
 
     // MARK: Segments. The caller holds the mutex, or nobody else has the log yet.
@@ -194,18 +205,29 @@ public final class IntentLog: @unchecked Sendable {
     func unlock() { pthread_mutex_unlock(mutex) }
     func lockPlaces() { pthread_mutex_lock(places) }
     func unlockPlaces() { pthread_mutex_unlock(places) }
-    /// Something changed that others may wait for.
-    func signal() { pthread_cond_broadcast(condition) }
+    /// Something changed that others may wait for, the keeper among them.
+    func signal() {
+        signalWaiting()
+        pthread_cond_signal(keeperCondition)
+    }
+    /// As above, but nothing that the keeper sees to: it would only get in the way.
+    func signalWaiting() {
+        if waiting > 0 { pthread_cond_broadcast(condition) }
+    }
     /// Until something changes.
-    func wait() { pthread_cond_wait(condition, mutex) }
+    func wait() {
+        waiting += 1
+        pthread_cond_wait(condition, mutex)
+        waiting -= 1
+    }
 
-    /// Until something changes, or for a while.
+    /// The keeper: until there is something for it, or for a while.
     func wait(milliseconds: Int) {
         var until = timespec()
         clock_gettime(CLOCK_REALTIME, &until)
         until.tv_nsec += milliseconds * 1_000_000
         until.tv_sec += until.tv_nsec / 1_000_000_000
         until.tv_nsec %= 1_000_000_000
-        pthread_cond_timedwait(condition, mutex, &until)
+        pthread_cond_timedwait(keeperCondition, mutex, &until)
     }
 }

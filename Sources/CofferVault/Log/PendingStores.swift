@@ -11,6 +11,8 @@ import SystemPackage
 final class PendingStores: @unchecked Sendable {
     /// Images of consecutive blocks.
     private struct Store {
+        /// Counts what was ever added.
+        let sequence: Int
         let ticket: IntentLog.Ticket
         let first: Int
         let byteCount: Int
@@ -31,23 +33,28 @@ final class PendingStores: @unchecked Sendable {
         }
     }
 
-    /// Held while images are being stored in the file; before `state`.
+    /// Held while images are being stored in the file; before `mutex`.
     private let applying = Mutex<Void>(())
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let count = Atomic<Int>(0)
 
-    // Guarded by `mutex`, a leaf but for the system calls on the segments and the file.
+    // Guarded by `mutex`, a leaf but for the system calls that read. What is being stored stays here until it is, so that whoever reads meanwhile does not need what
+    // the file has in its place.
+
+    /// In the order in which they were added.
     private var stores: [Store] = []
-    /// Which of the stores holds a block's last image.
-    private var blocks: [Int: Store] = [:]
+    private var nextSequence = 0
+    /// Which of the stores holds a block's last image: its sequence.
+    private var blocks: [Int: Int] = [:]
     /// No block beyond this one has an image here; -1 where none has.
     private var highest = -1
+    /// What is farthest in each segment that has any of them: not what was added last, for two threads may log in one order and add in the other.
+    private var tickets: [IntentLog.Ticket] = []
     /// The file, which stays open for as long as there is something to store.
     private var owner: FileContents?
 
     init() {
-        mutex.initialize(to: pthread_mutex_t())
-        pthread_mutex_init(mutex, nil)
+        BriefMutex.initialize(mutex)
     }
 
     deinit {
@@ -63,16 +70,35 @@ final class PendingStores: @unchecked Sendable {
         _ ticket: IntentLog.Ticket, _ images: UnsafeRawPointer, first: Int, byteCount: Int, cutSize: Int?,
         _ log: IntentLog, in file: FileContents
     ) {
-        let store = Store(
-            ticket: ticket, first: first, byteCount: byteCount, descriptor: log.descriptor(of: ticket),
-            offset: ticket.end - byteCount, kept: KeptImage(images, count: byteCount, log.kept), cutSize: cutSize)
+        let kept = KeptImage(images, count: byteCount, log.kept)
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
+        let store = Store(
+            sequence: nextSequence, ticket: ticket, first: first, byteCount: byteCount,
+            descriptor: log.descriptor(of: ticket), offset: ticket.end - byteCount, kept: kept, cutSize: cutSize)
+        nextSequence += 1
         stores.append(store)
         if cutSize != nil { blocks = blocks.filter { $0.key < store.first } }
-        for block in store.first...store.last { blocks[block] = store }
+        for block in store.first...store.last { blocks[block] = store.sequence }
         highest = cutSize != nil ? store.last : max(highest, store.last)
         owner = file
+        noteTicket(ticket)
+        count.store(stores.count, ordering: .releasing)
+    }
+
+    /// The caller holds the mutex.
+    private func noteTicket(_ ticket: IntentLog.Ticket) {
+        guard let index = tickets.firstIndex(where: { $0.segment == ticket.segment }) else {
+            return tickets.append(ticket)
+        }
+        if ticket.end > tickets[index].end { tickets[index] = ticket }
+    }
+
+    /// Some are gone. The caller holds the mutex.
+    private func recount() {
+        highest = blocks.keys.max() ?? -1
+        tickets = []
+        for store in stores { noteTicket(store.ticket) }
         count.store(stores.count, ordering: .releasing)
     }
 
@@ -87,7 +113,7 @@ final class PendingStores: @unchecked Sendable {
         var block = first
         while BlockGeometry.offset(ofBlock: block) < offset + count {
             defer { block += 1 }
-            guard let store = blocks[block] else { continue }
+            guard let store = lastStore(of: block) else { continue }
             let image = store.image(of: block)
             let start = BlockGeometry.offset(ofBlock: block)
             let (from, to) = (max(start, offset), min(start + image.count, offset + count))
@@ -115,39 +141,40 @@ final class PendingStores: @unchecked Sendable {
         return reached
     }
 
+    /// What holds a block's last image. The caller holds the mutex.
+    private func lastStore(of block: Int) -> Store? {
+        guard let sequence = blocks[block], let first = stores.first else { return nil }
+        // Unless something was given up, none is missing.
+        let guess = sequence - first.sequence
+        if stores.indices.contains(guess), stores[guess].sequence == sequence { return stores[guess] }
+        return stores.first { $0.sequence == sequence }
+    }
+
     /// Returns once the log has everything durably. Where it cannot, everything goes to the file directly.
     func commit(_ log: IntentLog) throws(VaultError) {
         do throws(VaultError) {
-            for ticket in lastTickets() { try log.commit(ticket) }
+            for ticket in snapshot().tickets { try log.commit(ticket) }
         } catch {
             try apply(log)
             throw error
         }
     }
 
-    private func lastTickets() -> [IntentLog.Ticket] { Self.lastTickets(snapshot()) }
-
-    /// What is farthest in each segment: not what was added last, for two threads may log in one order and add in the other.
-    private static func lastTickets(_ stores: [Store]) -> [IntentLog.Ticket] {
-        var last: [Int: IntentLog.Ticket] = [:]
-        for store in stores where store.ticket.end > last[store.ticket.segment]?.end ?? 0 {
-            last[store.ticket.segment] = store.ticket
-        }
-        return Array(last.values)
-    }
-
     /// Stores everything in the file, once it is durable in the log. The file's times stay. Where the log cannot be made durable that is done all the same,
     /// and told.
     func apply(_ log: IntentLog) throws(VaultError) {
         if isEmpty { return }
+        var failure: VaultError?
+        let committed = snapshot()
+        do throws(VaultError) {
+            for ticket in committed.tickets { try log.commit(ticket) }
+        } catch {
+            failure = error
+        }
+        guard let last = committed.stores.last?.sequence else { return }
         try applying.withLock { _ throws(VaultError) in
-            var failure: VaultError?
-            let batch = snapshot()
-            do throws(VaultError) {
-                for ticket in Self.lastTickets(batch) { try log.commit(ticket) }
-            } catch {
-                failure = error
-            }
+            // Another thread may have stored some of it meanwhile; and what was added since is not durable.
+            let batch = snapshot().stores.filter { $0.sequence <= last }
             let (done, released, outcome) = store(batch, isProtected: failure == nil)
             for store in batch.prefix(done) { log.end(store.ticket) }
             if let failure {
@@ -174,27 +201,26 @@ final class PendingStores: @unchecked Sendable {
         let given = stores.filter { $0.first >= block }
         stores.removeAll { $0.first >= block }
         blocks = blocks.filter { $0.key < block }
-        highest = blocks.keys.max() ?? -1
-        count.store(stores.count, ordering: .releasing)
+        recount()
         guard stores.isEmpty else { return (given, nil) }
         defer { owner = nil }
         return (given, owner)
     }
 
-    private func snapshot() -> [Store] {
+    private func snapshot() -> (stores: [Store], tickets: [IntentLog.Ticket]) {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
-        return stores
+        return (stores, tickets)
     }
 
-    /// Returns how many were stored, and the file where it need not stay open any longer.
+    /// Returns how many were stored, and the file where it need not stay open any longer. The caller holds `applying`.
     private func store(
         _ batch: [Store], isProtected: Bool
     ) -> (done: Int, released: FileContents?, outcome: Result<Void, Errno>) {
         pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        guard let file = owner else { return (0, nil, .success(())) }
-        if batch.isEmpty { return (0, nil, .success(())) }
+        let file = owner
+        pthread_mutex_unlock(mutex)
+        guard let file, !batch.isEmpty else { return (0, nil, .success(())) }
         if !isProtected {
             file.logged?.hasUnloggedChanges.store(true, ordering: .releasing)
             file.logged?.isUnsure.store(true, ordering: .releasing)
@@ -222,25 +248,24 @@ final class PendingStores: @unchecked Sendable {
             }
             try file.disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim)
         }
-        for store in batch.prefix(done) {
-            for block in store.first...store.last {
-                if let held = blocks[block], held.descriptor == store.descriptor, held.offset == store.offset {
-                    blocks[block] = nil
-                }
-            }
+        return (done, leave(batch.prefix(done)) ? file : nil, outcome)
+    }
+
+    /// These are in their place. Whether nothing else is pending.
+    private func leave(_ batch: ArraySlice<Store>) -> Bool {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        for store in batch {
+            for block in store.first...store.last where blocks[block] == store.sequence { blocks[block] = nil }
         }
-        stores.removeFirst(done)
-        highest = blocks.keys.max() ?? -1
-        count.store(stores.count, ordering: .releasing)
-        guard stores.isEmpty else { return (done, nil, outcome) }
-        owner = nil
-        return (done, file, outcome)
+        stores.removeFirst(batch.count)
+        recount()
+        if stores.isEmpty { owner = nil }
+        return stores.isEmpty
     }
 
     /// Runs what must not meet images being stored.
     func alone<Result>(_ body: () throws(VaultError) -> Result) throws(VaultError) -> Result {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        return try body()
+        try applying.withLock { _ throws(VaultError) in try body() }
     }
 }

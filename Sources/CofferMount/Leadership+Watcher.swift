@@ -1,0 +1,64 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// The thread that takes the lead where the leader waits for something.
+///
+/// It sleeps in epoll, which tells it of requests only while it is armed, and then of one: a request that the leader can read itself wakes nobody.
+extension Leadership {
+    /// Ticks without a request after which the watcher sleeps without them.
+    private static let quietTicks = 50
+
+    func watch(_ thread: Int) {
+        var last = word.load(ordering: .acquiring)
+        var quiet = 0
+        while !isEnded.load(ordering: .acquiring) {
+            var timeout = tick
+            if quiet >= Self.quietTicks {
+                watcherSleeps.store(true, ordering: .sequentiallyConsistent)
+                // What began before it could know is waited for once more.
+                if word.load(ordering: .sequentiallyConsistent) == last, last & 1 == 0 { timeout = -1 }
+            }
+            var event = epoll_event()
+            let count = epoll_wait(poll, &event, 1, timeout)
+            watcherSleeps.store(false, ordering: .relaxed)
+            let present = word.load(ordering: .acquiring)
+            if count == 1, event.data.fd == descriptor {
+                if present & 1 == 1, takeLead(from: present, thread) { return }
+            } else if count == 1 {
+                var number: UInt64 = 0
+                _ = read(alarm, &number, 8)
+                quiet = 0
+            } else if count == 0, present == last, present & 1 == 1 {
+                arm()
+            }
+            quiet = present == last ? quiet + 1 : 0
+            last = present
+        }
+    }
+
+    private func takeLead(from present: UInt64, _ thread: Int) -> Bool {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        let mine = Self.word(leader: thread, after: present)
+        guard word.compareExchange(expected: present, desired: mine, ordering: .acquiringAndReleasing).exchanged
+        else { return false }
+        roles[thread] = .leader
+        hasWatcher = call(.watcher)
+        return true
+    }
+
+    func arm() { listen(EPOLLIN.rawValue | EPOLLONESHOT.rawValue) }
+    func disarm() { listen(EPOLLONESHOT.rawValue) }
+
+    private func listen(_ events: UInt32) {
+        var event = epoll_event(events: events, data: epoll_data_t(fd: descriptor))
+        epoll_ctl(poll, EPOLL_CTL_MOD, descriptor, &event)
+    }
+
+    /// Wakes the watcher.
+    func ring() {
+        var one: UInt64 = 1
+        _ = write(alarm, &one, 8)
+    }
+}
