@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>

@@ -217,6 +217,9 @@ open class Disk: @unchecked Sendable {
     /// For ``setTimes(_:access:modification:)``: a time that stays as it is.
     public static let unchangedTime = timespec(tv_sec: 0, tv_nsec: Int(COFFER_UTIME_OMIT))
 
+    /// Likewise: the present one.
+    public static let presentTime = timespec(tv_sec: 0, tv_nsec: Int(COFFER_UTIME_NOW))
+
     /// utimensat(2) of what a descriptor names, symbolic links included.
     open func setTimes(_ descriptor: Int32, access: timespec, modification: timespec) throws(Errno) {
         let times = [access, modification]

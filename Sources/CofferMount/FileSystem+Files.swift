@@ -43,11 +43,7 @@ extension FileSystem {
     /// Gives a handle back.
     func closeFile(_ handle: FileHandle, _ scratch: Scratch) {
         if handle.isWriter {
-            do throws(VaultError) {
-                try finishWrites(handle.inode, handle.contents, scratch)
-            } catch {
-                _ = report(error, handle.inode)
-            }
+            finishUnasked(handle.inode, handle.contents, scratch)
             handle.inode.opened.withLock { $0.writers -= 1 }
         }
         closeContents(handle.inode, scratch)
@@ -136,9 +132,34 @@ extension FileSystem {
     /// the one that the kernel shows.
     func finishWrites(_ inode: Inode, _ contents: FileContents, _ scratch: Scratch) throws(VaultError) {
         try contents.settle(scratch)
-        guard keepsCache, contents.takeTouched() else { return }
-        try contents.setTimes(
-            access: Disk.unchangedTime, modification: inode.believed.withLock { $0 })
+        guard keepsCache else { return }
+        // Both under the lock, so that a time that is being set meanwhile is not overtaken by the one before it.
+        try inode.believed.withLock { believed throws(VaultError) in
+            guard contents.takeTouched() else { return }
+            do throws(VaultError) {
+                try contents.setTimes(access: Disk.unchangedTime, modification: believed)
+            } catch {
+                contents.touch()
+                throw error
+            }
+        }
+    }
+
+    /// As above, for every file that is open, whatever came of it before.
+    func finishAll(_ scratch: Scratch) {
+        for inode in openInodes.withLock({ Array($0.values) }) {
+            if let contents = openContents(of: inode), contents.isWritable { finishUnasked(inode, contents, scratch) }
+        }
+    }
+
+    /// As above, where no program hears of a failure.
+    private func finishUnasked(_ inode: Inode, _ contents: FileContents, _ scratch: Scratch) {
+        do throws(VaultError) {
+            try finishWrites(inode, contents, scratch)
+        } catch {
+            _ = report(error, inode)
+            if case .system = error { log.warning("'\(paths(of: inode).plain)' may show a wrong time: \(error)") }
+        }
     }
 
     /// Takes permissions back; where that fails, a later write or check will.

@@ -166,14 +166,25 @@ extension FileSystem {
                 if change.size != nil || change.mode != nil { try dropGroupBit(descriptor, belongs) }
                 if change.takesSetID { _ = try dropSetID(descriptor, belongs) }
             }
-            if change.access != nil || change.modification != nil {
-                let omit = Disk.unchangedTime
-                try setTimes(inode, descriptor, change.access ?? omit, change.modification ?? omit)
+            if let modification = change.modification {
+                // Under the lock, so that nobody sets the time before it after it.
+                try inode.believed.withLock { believed throws(VaultError) in
+                    try setTimes(inode, descriptor, change.access ?? Disk.unchangedTime, modification)
+                    believed = modification.tv_nsec == Disk.presentTime.tv_nsec ? try time(descriptor) : modification
+                }
+            } else if let access = change.access {
+                try setTimes(inode, descriptor, access, Disk.unchangedTime)
             }
         }
-        let status = try attributesLocked(inode)
-        if change.modification != nil { inode.believed.withLock { $0 = status.st_mtim } }
-        return status
+        return try attributesLocked(inode)
+    }
+
+    private func time(_ descriptor: Int32) throws(VaultError) -> timespec {
+        do throws(Errno) {
+            return try disk.status(descriptor).st_mtim
+        } catch {
+            throw .system(error)
+        }
     }
 
     private func setTimes(

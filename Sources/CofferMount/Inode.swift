@@ -50,7 +50,7 @@ final class Inode: @unchecked Sendable {
     /// The id that a directory's place derived when it was last looked up or moved. Guarded like `identity`.
     let derived = Mutex<DirectoryID?>(nil)
     /// The time of modification that the kernel holds for a regular file: with write-back its own, which it does not tell again where a write comes
-    /// within the same tick of its clock. What is on disk must agree with it when a file is closed.
+    /// within the same tick of its clock. What is on disk must agree with it once a handle that was written through is released.
     let believed: Mutex<timespec>
     /// Why the last data that the kernel wrote back could not be stored for want of room; 0 where there is room. Programs are told at their next write.
     let lacksRoom = Atomic<Int32>(0)

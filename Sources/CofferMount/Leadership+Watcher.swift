@@ -4,7 +4,7 @@ import Synchronization
 
 /// The thread that takes the lead where the leader waits for something.
 ///
-/// It sleeps in epoll, which tells it of requests only while it is armed, and then of one: a request that the leader can read itself wakes nobody.
+/// It sleeps in epoll, where the requests' descriptor is only while it is armed, and then for one: a request that the leader can read itself wakes nobody.
 extension Leadership {
     /// Ticks without a request after which the watcher sleeps without them.
     private static let quietTicks = 50
@@ -48,12 +48,19 @@ extension Leadership {
         return true
     }
 
-    func arm() { listen(EPOLLIN.rawValue | EPOLLONESHOT.rawValue) }
-    func disarm() { listen(EPOLLONESHOT.rawValue) }
+    func arm() {
+        var event = epoll_event(
+            events: EPOLLIN.rawValue | EPOLLONESHOT.rawValue, data: epoll_data_t(fd: descriptor))
+        // It is there still where it was armed, and told of a request.
+        while epoll_ctl(poll, EPOLL_CTL_ADD, descriptor, &event) != 0, errno == EEXIST {
+            if epoll_ctl(poll, EPOLL_CTL_MOD, descriptor, &event) == 0 || errno != ENOENT { return }
+        }
+    }
 
-    private func listen(_ events: UInt32) {
-        var event = epoll_event(events: events, data: epoll_data_t(fd: descriptor))
-        epoll_ctl(poll, EPOLL_CTL_MOD, descriptor, &event)
+    /// Taken out, and not just told to wait for nothing: the kernel would go on telling of errors, and since FUSE does not say what it wakes for, each request
+    /// would wake the watcher.
+    func disarm() {
+        epoll_ctl(poll, EPOLL_CTL_DEL, descriptor, nil)
     }
 
     /// Wakes the watcher.

@@ -34,7 +34,8 @@ final class Leadership: @unchecked Sendable {
     /// Milliseconds after which a request is one that waits.
     static let tick: Int32 = 1
 
-    let descriptor: Int32
+    /// Set once, before anybody serves.
+    private(set) var descriptor: Int32 = -1
     private let helperLimit: Int
     let largeLimit: Int
     private let spinLimit: Int
@@ -62,12 +63,9 @@ final class Leadership: @unchecked Sendable {
     var largeCount = 0
     var largeQueue: [Int] = []
 
-    /// For threads 0 to `threadCount` - 1, which read from `descriptor`. That must not block. A negative `tick` is none.
-    init(
-        descriptor: Int32, threadCount: Int, processorCount: Int, tick: Int32 = Leadership.tick
-    ) throws(MountError) {
+    /// For threads 0 to `threadCount` - 1. A negative `tick` is none.
+    init(threadCount: Int, processorCount: Int, tick: Int32 = Leadership.tick) throws(MountError) {
         precondition(threadCount > 0 && threadCount < 128)
-        self.descriptor = descriptor
         self.threadCount = threadCount
         self.tick = tick
         // A leader that looks for requests on the only processor keeps programs from making them.
@@ -87,11 +85,11 @@ final class Leadership: @unchecked Sendable {
         poll = epoll_create1(Int32(EPOLL_CLOEXEC))
         alarm = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         var wake = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: alarm))
-        var requests = epoll_event(events: EPOLLONESHOT.rawValue, data: epoll_data_t(fd: descriptor))
-        guard poll >= 0, alarm >= 0, epoll_ctl(poll, EPOLL_CTL_ADD, alarm, &wake) == 0,
-            epoll_ctl(poll, EPOLL_CTL_ADD, descriptor, &requests) == 0
-        else { throw .resources }
+        guard poll >= 0, alarm >= 0, epoll_ctl(poll, EPOLL_CTL_ADD, alarm, &wake) == 0 else { throw .resources }
     }
+
+    /// Where requests come from: a descriptor that does not block. Before anybody serves.
+    func attend(to descriptor: Int32) { self.descriptor = descriptor }
 
     deinit {
         for thread in 0..<threadCount { pthread_cond_destroy(conditions + thread) }

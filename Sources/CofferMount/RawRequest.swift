@@ -30,7 +30,8 @@ struct RawRequest {
         switch fuse_opcode(header.opcode) {
         case FUSE_WRITE: Size(byteCount: count)
         case FUSE_READ: Size(byteCount: Int(body(FUSE_READ, as: fuse_read_in.self)?.size ?? 0))
-        case FUSE_COPY_FILE_RANGE, FUSE_FALLOCATE: .large
+        // They may take as long as a disk likes, which nobody is to wait for in turn.
+        case FUSE_COPY_FILE_RANGE, FUSE_FALLOCATE: .medium
         default: .small
         }
     }

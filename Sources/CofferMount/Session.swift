@@ -36,6 +36,8 @@ public final class Session: @unchecked Sendable {
         } catch {
             throw .vault("\(error)")
         }
+        leadership = try Leadership(
+            threadCount: options.threadCount, processorCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         operations = .allocate(capacity: 1)
         operations.initialize(to: Operations.table())
         let words: [String] = ["coffer", "-o", options.fuseText]
@@ -57,11 +59,14 @@ public final class Session: @unchecked Sendable {
         fileSystem.session = made
         guard fuse_session_mount(session, options.mountpoint) == 0 else { throw .refused }
         let device = fuse_session_fd(session)
-        guard coffer_fcntl_int(device, F_SETFL, O_RDWR | O_NONBLOCK) == 0 else { throw .resources }
-        leadership = try Leadership(
-            descriptor: device, threadCount: options.threadCount, processorCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         var channel = Handshake.channel
-        guard fuse_session_custom_io(session, &channel, device) == 0 else { throw .options }
+        guard coffer_fcntl_int(device, F_SETFL, O_RDWR | O_NONBLOCK) == 0,
+            fuse_session_custom_io(session, &channel, device) == 0
+        else {
+            fuse_session_unmount(session)
+            throw .resources
+        }
+        leadership.attend(to: device)
     }
 
     deinit {
@@ -121,7 +126,9 @@ public final class Session: @unchecked Sendable {
     /// What the kernel may no longer ask for.
     private func finish() {
         do throws(CryptoError) {
-            fileSystem.settleAll(try Scratch())
+            let scratch = try Scratch()
+            fileSystem.finishAll(scratch)
+            fileSystem.settleAll(scratch)
             fileSystem.retryUndone()
         } catch {
             log.warning("no memory to finish; the next mount will")

@@ -89,7 +89,7 @@ extension FileContents {
             try commit(ticket, log, file)
             // What was logged before this is in its place before it.
             try drain()
-            if growsUnlogged { noteGrowth(in: log.order(of: ticket), from: present, file) }
+            if growsUnlogged { noteGrowth(in: ticket.order, from: present, file) }
         }
         try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
     }
@@ -272,6 +272,6 @@ extension FileContents {
             file.isUnsure.store(true, ordering: .releasing)
             throw error
         }
-        if isPromiseEnding { file.newIn.store(log.order(of: ticket), ordering: .relaxed) }
+        if isPromiseEnding { file.newIn.store(ticket.order, ordering: .relaxed) }
     }
 }

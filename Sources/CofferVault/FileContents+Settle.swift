@@ -22,7 +22,11 @@ extension FileContents {
         guard needsSettling else { return }
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
-        let before = try system { () throws(Errno) in try disk.status(descriptor) }
+        let status = { () throws(VaultError) in
+            try system { () throws(Errno) in try self.disk.status(self.descriptor) }
+        }
+        // Not while images are being stored, which set the times back only then.
+        let before = if let logged { try logged.pending.alone(status) } else { try status() }
         try finishEmptying(scratch)
         if let logged { try makeSure(logged) }
         try cutSurplus()

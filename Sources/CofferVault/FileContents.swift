@@ -52,7 +52,7 @@ public final class FileContents: @unchecked Sendable {
     let fileKey: UnsafeMutableRawPointer
     private let plainSize: Atomic<Int>
     private let writable: Atomic<Bool>
-    /// Blocks were stored or given back since ``takeTouched()`` asked.
+    /// Blocks were stored or given back since ``takeTouched()`` asked, or ``setTimes(access:modification:)`` said when.
     private let touched = Atomic<Bool>(false)
     /// The system has been shown a read since the file was changed last.
     private let accessed = Atomic<Bool>(false)
@@ -226,7 +226,7 @@ public final class FileContents: @unchecked Sendable {
     }
 
     /// Notes that the backing file is being changed.
-    func touch() {
+    public func touch() {
         accessed.store(false, ordering: .relaxed)
         touched.store(true, ordering: .releasing)
     }

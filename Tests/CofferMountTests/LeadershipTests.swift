@@ -24,8 +24,8 @@ struct LeadershipTests {
             try #require(fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0)
             (requests, device) = (ends[0], ends[1])
             self.threadCount = threadCount
-            leadership = try Leadership(
-                descriptor: ends[1], threadCount: threadCount, processorCount: processorCount, tick: tick)
+            leadership = try Leadership(threadCount: threadCount, processorCount: processorCount, tick: tick)
+            leadership.attend(to: ends[1])
         }
 
         /// Requests from 100 on are of medium size, those from 200 on are large.

@@ -109,6 +109,32 @@ import Testing
             """)
     }
 
+    /// Handles are released after their being closed has been answered: the time of an older one must not come after that of a newer one.
+    @Test func whatIsClosedAgainAndAgainKeepsItsLastTime() throws {
+        let before = try both.vault.shell(
+            """
+            python3 - mnt <<'END'
+            import os, sys, threading
+            def work(number):
+                path = f'{sys.argv[1]}/f{number}'
+                for turn in range(400):
+                    f = os.open(path, os.O_CREAT | os.O_RDWR)
+                    os.pwrite(f, b'x' * (1 + turn % 9000), turn % 5 * 3000)
+                    if turn % 7 == 0: os.fsync(f)
+                    if turn % 11 == 0: os.utime(path, ns=(turn * 10**9, turn * 10**9 + 5))
+                    os.close(f)
+            threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+            for t in threads: t.start()
+            for t in threads: t.join()
+            END
+            stat -c '%n %.9Y' mnt/f*
+            """)
+        #expect(before.split(separator: "\n").count == 4)
+        let again = try both.mount.remount()
+        #expect(try both.vault.shell("stat -c '%n %.9Y' mnt/f*") == before)
+        try again.unmount()
+    }
+
     @Test func readingChangesTheTimeOfAccessAsItDoesBehindTheVault() throws {
         let before = try both.vault.shell(
             """

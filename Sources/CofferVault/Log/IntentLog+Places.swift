@@ -37,7 +37,7 @@ extension IntentLog {
         while isClosed { wait() }
         if directories.allSatisfy({ $0.known == segments[active].order }), segments[active].failure == nil {
             segments[active].users += 1
-            return making(Ticket(segment: active, end: 0))
+            return making(Ticket(segment: active, order: segments[active].order, end: 0))
         }
         unlock()
         lockPlaces()

@@ -58,7 +58,7 @@ extension IntentLog {
         file.lastOrder = order
         file.isVoid = false
         files[file.key] = file
-        return Ticket(segment: active, end: segments[active].written)
+        return Ticket(segment: active, order: segments[active].order, end: segments[active].written)
     }
 
     /// Nil where the active segment does not know the file by now, and there is no path.
@@ -126,7 +126,7 @@ extension IntentLog {
             if segment.written == LogSegment.headerCount { segments[active].begun = Int64(time(nil)) }
             segments[active].written += total
             segments[active].users += 1
-            return Ticket(segment: active, end: segments[active].written)
+            return Ticket(segment: active, order: segments[active].order, end: segments[active].written)
         }
     }
 
@@ -148,7 +148,8 @@ extension IntentLog {
         lock()
         defer { unlock() }
         let index = ticket.segment
-        while segments[index].durable < ticket.end {
+        // Where the segment was begun anew, all that was in it is in its place, durably.
+        while segments[index].order == ticket.order, segments[index].durable < ticket.end {
             if let failure = segments[index].failure { throw .system(failure) }
             if segments[index].isSyncing {
                 wait()
@@ -189,7 +190,7 @@ extension IntentLog {
         while isClosed { wait() }
         guard segments[active].order == order else { return nil }
         segments[active].users += 1
-        return Ticket(segment: active, end: 0)
+        return Ticket(segment: active, order: segments[active].order, end: 0)
     }
 
     /// Keeps whoever stores files' images once more from meeting a change that no record covers.
@@ -198,18 +199,11 @@ extension IntentLog {
         defer { unlock() }
         while isClosed { wait() }
         segments[active].users += 1
-        return Ticket(segment: active, end: 0)
+        return Ticket(segment: active, order: segments[active].order, end: 0)
     }
 
     /// The file of the segment that a ticket is for.
     func descriptor(of ticket: Ticket) -> Int32 {
         descriptors[ticket.segment]
-    }
-
-    /// The number of the segment that a ticket is for.
-    func order(of ticket: Ticket) -> UInt64 {
-        lock()
-        defer { unlock() }
-        return segments[ticket.segment].order
     }
 }

@@ -17,6 +17,8 @@ public final class IntentLog: @unchecked Sendable {
     /// Where a record is: what keeps its segment until ``end(_:)``.
     public struct Ticket: Sendable {
         let segment: Int
+        /// Which contents of the segment: its order.
+        let order: UInt64
         let end: Int
     }
 
