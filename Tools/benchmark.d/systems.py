@@ -97,14 +97,6 @@ class System:
                 return
             time.sleep(0.1)
 
-    def processor_seconds(self):
-        """What the driver has taken so far; None where there is none."""
-        if not self.pid:
-            return None
-        with open(f"/proc/{self.pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
 
 class Bare(System):
     @property
