@@ -1,6 +1,7 @@
 import CofferCrypto
 import CofferDisk
 import CofferFormat
+import Foundation
 import Glibc
 import Randomness
 import Synchronization
@@ -168,6 +169,29 @@ struct PowerCutCaseTests {
         try logged.pending.commit(log)
         #expect(log.segments[second.segment].durable >= second.end)
         logged.pending.discard(from: 0, log)
+    }
+
+    /// Whoever comes late for a record finds its segment emptied and begun anew, by somebody who saw to it meanwhile: there is nothing to wait for.
+    @Test func whoComesLateForARecordDoesNotWait() throws {
+        for number in 0..<8 { try file.writeBytes(bytes(UInt8(number), 1)[...], at: 4096, scratch) }
+        let logged = try #require(file.logged)
+        let late = try #require(
+            try log.append([.synced(size: 4160)], for: logged, header: file.header.bytes))
+        log.end(late)
+        try file.drain()
+        // Until both segments have been begun again, and hold less than that.
+        try log.checkpoint()
+        try file.writeBytes(bytes(9, 1)[...], at: 4096, scratch)
+        try log.checkpoint()
+        #expect(log.segments[late.segment].order != late.order)
+        #expect(log.segments[late.segment].durable < late.end)
+        let done = DispatchSemaphore(value: 0)
+        let log = log
+        Thread.detachNewThread {
+            #expect(throws: Never.self) { try log.commit(late) }
+            done.signal()
+        }
+        #expect(done.wait(timeout: .now() + 10) == .success)
     }
 
     /// A file that could not be reached gets what was promised when it can, though its vault was in use meanwhile.
