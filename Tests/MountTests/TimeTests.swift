@@ -109,6 +109,30 @@ import Testing
             """)
     }
 
+    /// What is written again within a tick of the clock has the time of before, of which the kernel says nothing more; the disk has it all the same.
+    @Test func whatIsWrittenWithinATickKeepsTheTimeThatProgramsSaw() throws {
+        let before = try both.vault.shell(
+            """
+            python3 - mnt <<'END'
+            import os, sys, time
+            for number in range(30):
+                path = f'{sys.argv[1]}/f{number:02}'
+                f = os.open(path, os.O_CREAT | os.O_RDWR)
+                os.pwrite(f, b'x' * 5000, 0)
+                if number % 3 == 0: os.fsync(f)
+                if number % 3 == 1: os.ftruncate(f, 9000)
+                os.pwrite(f, b'y' * 90, number % 2 * 6000)
+                time.sleep(0.03)
+                os.close(f)
+            END
+            stat -c '%n %.9Y' mnt/f*
+            """)
+        #expect(before.split(separator: "\n").count == 30)
+        let again = try both.mount.remount()
+        #expect(try both.vault.shell("stat -c '%n %.9Y' mnt/f*") == before)
+        try again.unmount()
+    }
+
     /// Handles are released after their being closed has been answered: the time of an older one must not come after that of a newer one.
     @Test func whatIsClosedAgainAndAgainKeepsItsLastTime() throws {
         let before = try both.vault.shell(
