@@ -24,7 +24,7 @@ final class Leadership: @unchecked Sendable {
 
     enum Role { case leader, watcher, helper, none }
 
-    /// Nanoseconds that a leader looks for the next request before it sleeps, at most and where it begins to.
+    /// Nanoseconds that a leader looks for the next request before it sleeps: at most, and where it has stopped and begins again.
     private static let longestSpin = 50_000
     private static let shortestSpin = 10_000
     /// So many requests that were there when one was done are a crowd.
@@ -180,69 +180,63 @@ final class Leadership: @unchecked Sendable {
 
     // MARK: The leader
 
-    private func lead(_ thread: Int, _ receive: () -> Received, _ process: () -> Void) {
-        var spin = spinLimit
+    /// What the leader goes by. Each lead begins anew.
+    private struct Course {
+        /// Nanoseconds to look for a request.
+        var spin: Int
+        /// Since when there is none; nil where there was one.
+        var quietSince: Int?
+        /// How many requests were there at once, without any pause.
         var immediate = 0
         var served = 0
+        /// The last request that was looked at waited for something.
         var waits = false
+    }
+
+    private func lead(_ thread: Int, _ receive: () -> Received, _ process: () -> Void) {
+        var course = Course(spin: spinLimit)
         while true {
             switch receive() {
             case .ended: return end()
-            case .nothing:
-                immediate = 0
-                if !awaitRequest(&spin, receive, process, thread, &served, &waits) { return }
+            case .nothing: pause(&course)
             case .request(let size):
                 if size == .large, giveLead(thread) { return answerLarge(thread, process) }
-                immediate += 1
-                if size != .small || immediate >= Self.crowd { inviteHelper() }
-                if !answer(thread, process, &served, &waits) { return }
+                course.immediate = course.quietSince == nil ? course.immediate + 1 : 0
+                course.quietSince = nil
+                if size != .small || course.immediate >= Self.crowd { inviteHelper() }
+                if !answer(thread, process, &course) { return }
             }
         }
     }
 
-    /// Looks for a request for a moment, then sleeps until there is one. False where the thread leads no more.
-    private func awaitRequest(
-        _ spin: inout Int, _ receive: () -> Received, _ process: () -> Void, _ thread: Int, _ served: inout Int,
-        _ waits: inout Bool
-    ) -> Bool {
-        let start = Self.now()
-        while spin > 0, Self.now() - start < spin {
-            switch receive() {
-            case .ended:
-                end()
-                return false
-            case .nothing: coffer_pause()
-            case .request(let size):
-                if size == .large, giveLead(thread) {
-                    answerLarge(thread, process)
-                    return false
-                }
-                if size != .small { inviteHelper() }
-                return answer(thread, process, &served, &waits)
-            }
-        }
-        let sleep = Self.now()
+    /// There is no request: a moment to look again after, or, where that was long enough, sleep until there is one.
+    private func pause(_ course: inout Course) {
+        let now = Self.now()
+        let since = course.quietSince ?? now
+        course.quietSince = since
+        if now - since < course.spin { return coffer_pause() }
         var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         _ = Glibc.poll(&request, 1, -1)
         // As long as looking for a little longer would have saved the sleep, it is worth while.
         if spinLimit > 0 {
-            spin = Self.now() - sleep < spinLimit ? min(spinLimit, max(Self.shortestSpin, spin * 2)) : spin / 2
+            course.spin =
+                Self.now() - now < spinLimit
+                ? min(spinLimit, max(Self.shortestSpin, course.spin * 2)) : course.spin / 2
         }
-        return true
     }
 
     /// Answers a request. False where another thread has taken the lead meanwhile.
-    private func answer(_ thread: Int, _ process: () -> Void, _ served: inout Int, _ waits: inout Bool) -> Bool {
+    private func answer(_ thread: Int, _ process: () -> Void, _ course: inout Course) -> Bool {
         let before = word.load(ordering: .relaxed)
         let busy = (before & ~1) &+ Self.step | 1
         word.store(busy, ordering: .sequentiallyConsistent)
         if watcherSleeps.load(ordering: .sequentiallyConsistent) { ring() }
-        if waits { expectWait(thread) }
-        served += 1
-        if served % Self.sample == 0 {
+        if course.waits { expectWait(thread) }
+        course.served += 1
+        if course.served % Self.sample == 0 {
             let switches = Self.waitCount()
             process()
-            waits = Self.waitCount() != switches
+            course.waits = Self.waitCount() != switches
         } else {
             process()
         }
