@@ -96,8 +96,7 @@ extension LogRecovery {
         _ record: LogRecord, payload: [UInt8], _ plan: RecoveryPlan, _ file: FileContents
     ) throws(VaultError) {
         guard var tail else { return }
-        // Numbers of its own, never those of the session that ended.
-        let number = UInt32(truncatingIfNeeded: tail.end) | 1 << 31
+        let number = tail.number
         var bytes: [UInt8] = []
         for (next, payload) in [
             (LogRecord.file(header: file.header.bytes, path: plan.paths[0]), []), (record, payload),

@@ -48,6 +48,12 @@ public struct LogRecovery {
         let descriptor: Int32
         let generation: [UInt8]
         var end: Int
+
+        /// The number of a file in a record that is put here: none that the session which ended can have given.
+        var number: UInt32 { UInt32(truncatingIfNeeded: end) | Self.mark }
+        /// Whether a recovery gave this number.
+        static func isOwn(_ number: UInt32) -> Bool { number & mark != 0 }
+        private static let mark: UInt32 = 1 << 31
     }
 
     let disk: Disk
@@ -208,7 +214,9 @@ public struct LogRecovery {
                     files[entry.file] = result.introduce(
                         header: header, path: path, isNew: isNew, trust: source.trust)
                 }
-                guard let index = files[entry.file], !result.files[index].isBroken else { continue }
+                // A recovery's own records are durable before anything is done by them, and come after what a session left half-way: each is believed by itself.
+                let isRecoverys = Tail.isOwn(entry.file)
+                guard let index = files[entry.file], isRecoverys || !result.files[index].isBroken else { continue }
                 var plan = result.files[index]
                 bytes.withUnsafeBytes {
                     plan.take(entry.record, segment: source.index, payload: entry.payload, $0)
@@ -216,7 +224,7 @@ public struct LogRecovery {
                 // Of a record that came to the disk only in part nothing was done, and nobody waited for it or for what follows it.
                 if try isWhole(entry, plan, bytes) {
                     result.files[index] = plan
-                } else {
+                } else if !isRecoverys {
                     result.files[index].isBroken = true
                 }
             }
