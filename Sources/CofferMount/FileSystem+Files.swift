@@ -180,20 +180,24 @@ extension FileSystem {
         }
     }
 
-    /// Does what the kernel's write-back leaves to the driver, for every open file.
-    func settleAll(_ scratch: Scratch) {
+    /// Does what the kernel's write-back leaves to the driver, for every open file. Whether nothing is left.
+    @discardableResult
+    func settleAll(_ scratch: Scratch) -> Bool {
+        var isDone = true
         for inode in openInodes.withLock({ Array($0.values) }) {
             // As a user of the contents, so that they stay the file's only ones meanwhile, whatever the kernel forgets.
-            let isUser = inode.opened.withLock { opened -> Bool in
+            let used = inode.opened.withLock { opened -> FileContents? in
                 guard let contents = opened.contents, contents.isWritable, contents.needsSettling, table.pin(inode)
-                else { return false }
+                else { return nil }
                 opened.users += 1
-                return true
+                return contents
             }
-            guard isUser else { continue }
+            guard let used else { continue }
             closeContents(inode, scratch)
+            if used.needsSettling { isDone = false }
             forget(inode, 1)
         }
+        return isDone
     }
 
     /// A descriptor of the ciphertext file. The kernel has checked the caller's permission; where the file's own mode keeps its owner (the driver) out, the

@@ -40,8 +40,9 @@ extension FileSystem {
         }
     }
 
-    /// Takes away what could not be taken away before, or makes the kernel see it.
-    func retryUndone() {
+    /// Takes away what could not be taken away before, or makes the kernel see it. Whether nothing is left.
+    @discardableResult
+    func retryUndone() -> Bool {
         let pending = undone.withLock { undone in
             defer { undone = [] }
             return undone
@@ -61,6 +62,7 @@ extension FileSystem {
                 noteUndone(one)
             }
         }
+        return undone.withLock { $0.isEmpty }
     }
 
     /// Takes it away, unless it is something that can be read. While nobody makes or opens anything: a program's own new file looks the same for a moment.

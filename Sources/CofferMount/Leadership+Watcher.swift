@@ -29,6 +29,7 @@ extension Leadership {
                 var number: UInt64 = 0
                 _ = read(alarm, &number, 8)
                 quiet = 0
+                onReturn()
             } else if count == 0, present == last, present & 1 == 1 {
                 arm()
             }

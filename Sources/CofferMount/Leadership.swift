@@ -34,8 +34,9 @@ final class Leadership: @unchecked Sendable {
     /// Milliseconds after which a request is one that waits.
     static let tick: Int32 = 1
 
-    /// Set once, before anybody serves.
+    // Set once, before anybody serves.
     private(set) var descriptor: Int32 = -1
+    private(set) var onReturn: @Sendable () -> Void = {}
     private let helperLimit: Int
     let largeLimit: Int
     private let spinLimit: Int
@@ -88,8 +89,12 @@ final class Leadership: @unchecked Sendable {
         guard poll >= 0, alarm >= 0, epoll_ctl(poll, EPOLL_CTL_ADD, alarm, &wake) == 0 else { throw .resources }
     }
 
-    /// Where requests come from: a descriptor that does not block. Before anybody serves.
-    func attend(to descriptor: Int32) { self.descriptor = descriptor }
+    /// Where requests come from: a descriptor that does not block. Before anybody serves. `onReturn` is called when there are requests again after there were
+    /// none for a while, tenths of a second.
+    func attend(to descriptor: Int32, onReturn: @escaping @Sendable () -> Void = {}) {
+        self.descriptor = descriptor
+        self.onReturn = onReturn
+    }
 
     deinit {
         for thread in 0..<threadCount { pthread_cond_destroy(conditions + thread) }

@@ -1,19 +1,40 @@
 import CofferCrypto
 import CofferVault
 import Glibc
-import Synchronization
 
 /// What must happen though no request asks for it: permissions taken back within a second, and the end of a mount that nobody uses.
-final class Maintenance: Sendable {
+///
+/// It looks twice a second while there are requests, and sleeps while there are none: a vault that is only mounted does not wake the processor.
+final class Maintenance: @unchecked Sendable {
+    /// Milliseconds between two looks.
+    private static let tick = 500
+    /// Looks without a request after which it sleeps, and for how many milliseconds, if nobody wakes it.
+    private static let quietTicks = 2
+    private static let longSleep = 30_000
+
     private let fileSystem: FileSystem
     private let idleSeconds: Int?
     private let onIdle: @Sendable () -> Void
-    private let isStopped = Atomic<Bool>(false)
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    // Guarded by the mutex.
+    private var isStopped = false
+    private var isAsleep = false
 
     init(fileSystem: FileSystem, idleSeconds: Int?, onIdle: @escaping @Sendable () -> Void) {
         self.fileSystem = fileSystem
         self.idleSeconds = idleSeconds
         self.onIdle = onIdle
+        mutex.initialize(to: pthread_mutex_t())
+        pthread_mutex_init(mutex, nil)
+        TimedCondition.initialize(condition)
+    }
+
+    deinit {
+        pthread_cond_destroy(condition)
+        pthread_mutex_destroy(mutex)
+        condition.deallocate()
+        mutex.deallocate()
     }
 
     /// Runs until `stop`.
@@ -25,30 +46,50 @@ final class Maintenance: Sendable {
             fileSystem.log.warning("no memory for upkeep")
             return
         }
-        var seen = -1
-        var quietTicks = 0
-        let ticksPerSecond = 4
-        var tick = 0
-        while !isStopped.load(ordering: .acquiring) {
-            usleep(UInt32(1_000_000 / ticksPerSecond))
-            tick += 1
-            if tick % 2 == 0 {
-                fileSystem.settleAll(scratch)
-                fileSystem.retryUndone()
-            }
-            guard let idleSeconds else { continue }
+        var seen = fileSystem.requests.load(ordering: .relaxed)
+        var quiet = 0
+        var unused = 0
+        while sleep(quiet >= Self.quietTicks && idleSeconds == nil ? Self.longSleep : Self.tick) {
+            let isSettled = fileSystem.settleAll(scratch)
+            let isDone = fileSystem.retryUndone()
             let now = fileSystem.requests.load(ordering: .relaxed)
-            quietTicks = now == seen && fileSystem.handles.load(ordering: .relaxed) == 0 ? quietTicks + 1 : 0
+            quiet = now == seen && isSettled && isDone ? quiet + 1 : 0
+            unused = now == seen && fileSystem.handles.load(ordering: .relaxed) == 0 ? unused + 1 : 0
             seen = now
-            if quietTicks >= idleSeconds * ticksPerSecond {
-                quietTicks = 0
+            if let idleSeconds, unused * Self.tick >= idleSeconds * 1000 {
+                unused = 0
                 onIdle()
             }
         }
     }
 
-    /// Ends `run` within a tick.
+    /// False once it is stopped.
+    private func sleep(_ milliseconds: Int) -> Bool {
+        var until = TimedCondition.time(afterMilliseconds: milliseconds)
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        isAsleep = milliseconds > Self.tick
+        while !isStopped, isAsleep || milliseconds <= Self.tick {
+            if pthread_cond_timedwait(condition, mutex, &until) != 0 { break }
+        }
+        isAsleep = false
+        return !isStopped
+    }
+
+    /// There are requests again.
+    func wake() {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        guard isAsleep else { return }
+        isAsleep = false
+        pthread_cond_signal(condition)
+    }
+
+    /// Ends `run`.
     func stop() {
-        isStopped.store(true, ordering: .releasing)
+        pthread_mutex_lock(mutex)
+        isStopped = true
+        pthread_cond_signal(condition)
+        pthread_mutex_unlock(mutex)
     }
 }

@@ -13,6 +13,7 @@ public final class Session: @unchecked Sendable {
     private let log: MountLog
     private let intents: LogDirectory?
     private let leadership: Leadership
+    private let maintenance: Maintenance
     private let session: OpaquePointer
     private let operations: UnsafeMutablePointer<fuse_lowlevel_ops>
     /// Told once, when the kernel has agreed on the connection.
@@ -38,6 +39,9 @@ public final class Session: @unchecked Sendable {
         }
         leadership = try Leadership(
             threadCount: options.threadCount, processorCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        maintenance = Maintenance(fileSystem: fileSystem, idleSeconds: options.idleSeconds) {
+            _ = Unmounting.detach(options.mountpoint, lazily: false)
+        }
         operations = .allocate(capacity: 1)
         operations.initialize(to: Operations.table())
         let words: [String] = ["coffer", "-o", options.fuseText]
@@ -66,7 +70,7 @@ public final class Session: @unchecked Sendable {
             fuse_session_unmount(session)
             throw .resources
         }
-        leadership.attend(to: device)
+        leadership.attend(to: device) { [maintenance] in maintenance.wake() }
     }
 
     deinit {
@@ -90,10 +94,7 @@ public final class Session: @unchecked Sendable {
         for number in 0..<options.threadCount {
             threads.append(try ServiceThread { [self] in serve(number) })
         }
-        let maintenance = Maintenance(fileSystem: fileSystem, idleSeconds: options.idleSeconds) { [self] in
-            _ = Unmounting.detach(options.mountpoint, lazily: false)
-        }
-        let keeper = try ServiceThread { maintenance.run() }
+        let keeper = try ServiceThread { [maintenance] in maintenance.run() }
         let seekerThread = try ServiceThread { [self] in fileSystem.seeker.run(fileSystem) }
         let logKeeper = try intents.map { intents throws(MountError) in
             try ServiceThread { [self] in

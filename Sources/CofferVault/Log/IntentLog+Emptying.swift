@@ -63,7 +63,9 @@ extension IntentLog {
                     failedAt = now
                 }
             } else {
-                wait(milliseconds: 200)
+                // Nothing is pending of a log that holds nothing.
+                let isIdle = segments[active].written == LogSegment.headerCount && pendingFiles.isEmpty
+                wait(milliseconds: isIdle ? nil : 200)
             }
         }
         hasKeeper = false

@@ -52,7 +52,7 @@ extension IntentLog {
         } catch {
             throw .system(error)
         }
-        if start == LogSegment.headerCount { segments[active].begun = Int64(time(nil)) }
+        if start == LogSegment.headerCount { noteBegun() }
         segments[active].written += bytes.count
         segments[active].users += 1
         file.lastOrder = order
@@ -123,7 +123,7 @@ extension IntentLog {
             } else {
                 try put(bytes, payload, at: segment.written)
             }
-            if segment.written == LogSegment.headerCount { segments[active].begun = Int64(time(nil)) }
+            if segment.written == LogSegment.headerCount { noteBegun() }
             segments[active].written += total
             segments[active].users += 1
             return Ticket(segment: active, order: segments[active].order, end: segments[active].written)

@@ -99,11 +99,10 @@ public final class IntentLog: @unchecked Sendable {
         lastOrder = order
         segments = descriptors.map { Segment(descriptor: $0) }
         condition.initialize(to: pthread_cond_t())
-        keeperCondition.initialize(to: pthread_cond_t())
         places.initialize(to: pthread_mutex_t())
         BriefMutex.initialize(mutex)
         pthread_cond_init(condition, nil)
-        pthread_cond_init(keeperCondition, nil)
+        TimedCondition.initialize(keeperCondition)
         var attributes = pthread_mutexattr_t()
         pthread_mutexattr_init(&attributes)
         pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
@@ -223,13 +222,19 @@ public final class IntentLog: @unchecked Sendable {
         waiting -= 1
     }
 
-    /// The keeper: until there is something for it, or for a while.
-    func wait(milliseconds: Int) {
-        var until = timespec()
-        clock_gettime(CLOCK_REALTIME, &until)
-        until.tv_nsec += milliseconds * 1_000_000
-        until.tv_sec += until.tv_nsec / 1_000_000_000
-        until.tv_nsec %= 1_000_000_000
+    /// The keeper: until there is something for it, or for a while, if one is given.
+    func wait(milliseconds: Int?) {
+        guard let milliseconds else {
+            pthread_cond_wait(keeperCondition, mutex)
+            return
+        }
+        var until = TimedCondition.time(afterMilliseconds: milliseconds)
         pthread_cond_timedwait(keeperCondition, mutex, &until)
+    }
+
+    /// The active segment has its first record, which the keeper is to see to in time.
+    func noteBegun() {
+        segments[active].begun = Int64(time(nil))
+        pthread_cond_signal(keeperCondition)
     }
 }
