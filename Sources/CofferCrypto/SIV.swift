@@ -44,17 +44,32 @@ public struct SIV: Sendable {
     }
 
     private func tag(of plaintext: [UInt8], associatedData: [UInt8]) -> [UInt8] {
-        var hash = Hash(key: macKey, outputCount: Self.tagCount)
-        hash.update(associatedData)
-        hash.update(plaintext)
-        return hash.finish()
+        [UInt8](unsafeUninitializedCapacity: Self.tagCount) { tag, count in
+            let inputCount = associatedData.count + plaintext.count
+            withUnsafeTemporaryAllocation(byteCount: inputCount, alignment: 16) { input in
+                input.copyBytes(from: associatedData)
+                UnsafeMutableRawBufferPointer(rebasing: input[associatedData.count...]).copyBytes(from: plaintext)
+                Hash.keyed(
+                    macKey, UnsafeRawBufferPointer(input),
+                    into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(tag)[..<Self.tagCount]))
+            }
+            count = Self.tagCount
+        }
     }
 
     private func keystream(over input: ArraySlice<UInt8>, tag: [UInt8]) -> [UInt8] {
-        var output = [UInt8](repeating: 0, count: input.count)
-        let nonce = tag + [UInt8](repeating: 0, count: 8)
-        guard !input.isEmpty else { return output }
-        crypto_stream_xchacha20_xor(&output, Array(input), UInt64(input.count), nonce, encryptionKey.pointer)
-        return output
+        if input.isEmpty { return [] }
+        return [UInt8](unsafeUninitializedCapacity: input.count) { output, count in
+            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Self.tagCount + 8) { nonce in
+                _ = nonce.initialize(from: tag)
+                for index in Self.tagCount..<Self.tagCount + 8 { nonce[index] = 0 }
+                input.withUnsafeBufferPointer { input in
+                    guard let target = output.baseAddress, let source = input.baseAddress, let nonce = nonce.baseAddress
+                    else { return }
+                    crypto_stream_xchacha20_xor(target, source, UInt64(input.count), nonce, encryptionKey.pointer)
+                }
+            }
+            count = input.count
+        }
     }
 }

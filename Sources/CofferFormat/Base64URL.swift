@@ -20,41 +20,66 @@ public enum Base64URL {
 
     /// The text of `bytes`, as ASCII.
     public static func encode(_ bytes: some Collection<UInt8>) -> [UInt8] {
-        var text: [UInt8] = []
-        text.reserveCapacity(encodedCount(bytes.count))
-        var bits: UInt32 = 0
-        var held = 0
-        for byte in bytes {
-            bits = bits << 8 | UInt32(byte)
-            held += 8
-            while held >= 6 {
-                held -= 6
-                text.append(alphabet[Int(bits >> UInt32(held)) & 63])
+        // Names are coded by the million, and generic code that is not specialized takes several times as long.
+        bytes.withContiguousStorageIfAvailable { encode(buffer: $0) }
+            ?? Array(bytes).withUnsafeBufferPointer {
+                encode(buffer: $0)
+            }
+    }
+
+    private static func encode(buffer bytes: UnsafeBufferPointer<UInt8>) -> [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: encodedCount(bytes.count)) { text, count in
+            alphabet.withUnsafeBufferPointer { alphabet in
+                var bits: UInt32 = 0
+                var held: UInt32 = 0
+                for byte in bytes {
+                    bits = bits << 8 | UInt32(byte)
+                    held += 8
+                    while held >= 6 {
+                        held -= 6
+                        text[count] = alphabet[Int(bits >> held & 63)]
+                        count += 1
+                    }
+                }
+                if held > 0 {
+                    text[count] = alphabet[Int(bits << (6 - held) & 63)]
+                    count += 1
+                }
             }
         }
-        if held > 0 { text.append(alphabet[Int(bits << UInt32(6 - held)) & 63]) }
-        return text
     }
 
     /// The bytes of `text`, or nil where it is not canonical.
     public static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(decodedCount(text.count))
-        var bits: UInt32 = 0
-        var held = 0
-        for letter in text {
-            let value = values[Int(letter)]
-            if value == 0xFF { return nil }
-            bits = bits << 6 | UInt32(value)
-            held += 6
-            if held >= 8 {
-                held -= 8
-                bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(held)))
+        text.withContiguousStorageIfAvailable { decode(buffer: $0) }
+            ?? Array(text).withUnsafeBufferPointer {
+                decode(buffer: $0)
+            }
+    }
+
+    private static func decode(buffer text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
+        var isCanonical = true
+        let bytes = [UInt8](unsafeUninitializedCapacity: decodedCount(text.count)) { bytes, count in
+            values.withUnsafeBufferPointer { values in
+                var bits: UInt32 = 0
+                var held: UInt32 = 0
+                var all: UInt8 = 0
+                for letter in text {
+                    let value = values[Int(letter)]
+                    all |= value
+                    bits = bits << 6 | UInt32(value & 63)
+                    held += 6
+                    if held >= 8 {
+                        held -= 8
+                        bytes[count] = UInt8(truncatingIfNeeded: bits >> held)
+                        count += 1
+                    }
+                }
+                // A letter of another alphabet; a lone character carries no byte, and unused low bits must be zero.
+                isCanonical = all < 64 && held < 6 && bits & ((1 << held) - 1) == 0
             }
         }
-        // A lone character carries no byte, and unused low bits must be zero.
-        if held >= 6 || bits & ((1 << UInt32(held)) - 1) != 0 { return nil }
-        return bytes
+        return isCanonical ? bytes : nil
     }
 
     /// The text of `bytes`, for the configuration.

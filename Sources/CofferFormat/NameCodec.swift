@@ -88,13 +88,13 @@ public struct NameCodec: Sendable {
     }
 
     /// What a stored name is by its form.
-    public func kind(of stored: some RandomAccessCollection<UInt8>) -> StoredNameKind {
+    public func kind(of stored: [UInt8]) -> StoredNameKind {
         if stored.first == UInt8(ascii: ".") {
             let isDots = stored.count <= 2 && stored.allSatisfy { $0 == UInt8(ascii: ".") }
             return isDots ? .dots : .foreign
         }
         if stored.starts(with: ReservedName.prefix) {
-            return Self.reservedKind(of: Array(stored))
+            return Self.reservedKind(of: stored)
         }
         guard stored.first == Self.firstLetter, stored.count >= 44,
             let sealed = Base64URL.decode(stored.dropFirst()), sealed.count % 16 == 0, sealed.count <= 272

@@ -5,9 +5,19 @@ public struct StoredName: Hashable, Sendable, CustomStringConvertible {
 
     /// A name from its bytes, which hold no NUL.
     public init(_ bytes: some Sequence<UInt8>) {
-        var characters = bytes.map { CChar(bitPattern: $0) }
-        characters.append(0)
-        cString = characters
+        cString =
+            bytes.withContiguousStorageIfAvailable { Self.characters($0) }
+            ?? Array(bytes).withUnsafeBufferPointer {
+                Self.characters($0)
+            }
+    }
+
+    private static func characters(_ bytes: UnsafeBufferPointer<UInt8>) -> [CChar] {
+        [CChar](unsafeUninitializedCapacity: bytes.count + 1) { characters, count in
+            UnsafeMutableRawBufferPointer(characters).copyMemory(from: UnsafeRawBufferPointer(bytes))
+            characters[bytes.count] = 0
+            count = bytes.count + 1
+        }
     }
 
     /// A name from a constant.
@@ -16,7 +26,7 @@ public struct StoredName: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// The bytes without the NUL.
-    public var bytes: [UInt8] { cString.dropLast().map { UInt8(bitPattern: $0) } }
+    public var bytes: [UInt8] { cString.withUnsafeBytes { Array($0.dropLast()) } }
 
     /// How many bytes the name has.
     public var count: Int { cString.count - 1 }

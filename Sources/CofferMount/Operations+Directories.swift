@@ -11,6 +11,11 @@ extension Operations {
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 let handle = Unmanaged.passRetained(try fileSystem.openDirectory(inode))
                 info?.pointee.fh = UInt64(UInt(bitPattern: handle.toOpaque()))
+                // Nobody else changes it, so what the kernel has of it stays true until something is done by way of the kernel, which forgets it then.
+                if fileSystem.keepsCache, let info {
+                    coffer_fi_cache_readdir(info)
+                    coffer_fi_keep_cache(info)
+                }
                 if fuse_reply_open(request, info) != 0 {
                     fileSystem.closeDirectory(handle.takeRetainedValue())
                 }

@@ -42,6 +42,7 @@ struct RawEntry {
         nextPosition = Int(record.loadUnaligned(fromByteOffset: 8, as: Int64.self))
         recordCount = Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
         type = record[18]
-        name = Array(record[19..<recordCount].prefix { $0 != 0 })
+        let room = UnsafeRawBufferPointer(rebasing: record[19..<recordCount])
+        name = Array(UnsafeRawBufferPointer(rebasing: room[..<(room.firstIndex(of: 0) ?? room.count)]))
     }
 }

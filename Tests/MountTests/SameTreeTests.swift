@@ -51,6 +51,31 @@ import Testing
             """)
     }
 
+    /// The kernel keeps listings, and must not keep one that is not true any more: of directories that are opened anew and of those that stay open.
+    @Test(arguments: [1, 2, 3]) func listingsAreThoseOfThisMoment(seed: Int) throws {
+        try both.same(
+            """
+            import random
+            chance = random.Random(\(seed)); dirs = ['.', 'a', 'b', 'a/c']
+            for d in dirs[1:]: os.mkdir(d)
+            kept = {d: os.open(d, os.O_RDONLY) for d in dirs}
+            def name(): return f'{chance.choice(dirs)}/n{chance.randrange(12)}'
+            def exchange(a, b): call('renameat2', -100, a.encode(), -100, b.encode(), 2)
+            for step in range(400):
+                what = chance.randrange(8); one, other = name(), name()
+                if what < 2: says(make, one)
+                elif what == 2: says(os.unlink, one)
+                elif what == 3: says(os.rename, one, other)
+                elif what == 4: says(os.link, one, other)
+                elif what == 5: says(os.mkdir, one)
+                elif what == 6: says(os.rmdir, one)
+                else: says(exchange, one, other)
+                for d in chance.sample(dirs, 2):
+                    tell(sorted(os.listdir(d)), sorted(os.listdir(kept[d])))
+                    with os.scandir(d) as entries: tell(sorted((e.name, e.is_dir()) for e in entries), all(e.inode() == os.lstat(e.path).st_ino for e in os.scandir(d)))
+            """)
+    }
+
     /// Also on a file system that takes less.
     @Test func targetsOfLinksHaveUpTo4095Bytes() throws {
         let said = try both.vault.shell(
