@@ -6,7 +6,7 @@ import Synchronization
 import SystemPackage
 
 /// An open directory.
-final class DirectoryHandle {
+final class DirectoryHandle: Sendable {
     let inode: Inode
     /// Held for a whole listing call: the stream is for one thread at a time.
     let stream: Mutex<DirectoryStream>
@@ -31,18 +31,13 @@ extension FileSystem {
                     throw .system(error)
                 }
             }
-            handles.add(1, ordering: .relaxed)
             return DirectoryHandle(inode: inode, stream: DirectoryStream(vault: vault, descriptor: descriptor))
         }
     }
 
-    /// Gives a handle back.
-    func closeDirectory(_ handle: DirectoryHandle) {
-        handles.subtract(1, ordering: .relaxed)
-    }
-
     /// Makes a directory's entries durable.
-    func syncDirectory(_ handle: DirectoryHandle) throws(VaultError) {
+    func syncDirectory(_ inode: Inode) throws(VaultError) {
+        let handle = try openDirectory(inode)
         let descriptor = handle.stream.withLock { $0.descriptor }
         do throws(Errno) {
             try disk.sync(descriptor)
@@ -76,6 +71,7 @@ extension FileSystem {
                     }
                     if !body(entry, found) {
                         if let found { forget(table.inode(found.nodeID), 1) }
+                        stream.stepBack()
                         return
                     }
                 }

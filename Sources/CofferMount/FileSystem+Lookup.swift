@@ -65,7 +65,10 @@ extension FileSystem {
     /// Takes look-ups back.
     func forget(_ inode: Inode, _ count: UInt64) {
         if table.forget(inode, count) {
-            descriptors.forget(inode)
+            if inode.isDirectory {
+                listings.forget(inode)
+                descriptors.forget(inode)
+            }
             Unmanaged.passUnretained(inode).release()
         }
     }

@@ -44,7 +44,11 @@ final class FileSystem: @unchecked Sendable {
     let openInodes = Mutex<[ObjectIdentifier: Inode]>([:])
     /// What could be neither made nor taken away again. A leaf lock.
     let undone = Mutex<[Undone]>([])
-    /// Open files and directories.
+    /// Listings that are under way.
+    let listings = Listings()
+    /// The kernel need not tell who opens a directory. Set before the first request.
+    let needsNoOpening = Atomic<Bool>(false)
+    /// Open files and directories, of those that the kernel tells of.
     let handles = Atomic<Int>(0)
 
     init(vault: Vault, options: MountOptions, log: MountLog, descriptorLimit: Int) throws(VaultError) {

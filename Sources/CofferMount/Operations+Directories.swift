@@ -7,56 +7,61 @@ extension Operations {
     static func addDirectories(_ operations: inout fuse_lowlevel_ops) {
         operations.opendir = { request, node, info in
             let fileSystem = FuseRequest.fileSystem(request)
+            // The kernel does not ask again, for any directory, and keeps what it has of each: nobody else changes it.
+            if fileSystem.needsNoOpening.load(ordering: .relaxed) { return FuseRequest.reply(request, error: ENOSYS) }
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 let handle = Unmanaged.passRetained(try fileSystem.openDirectory(inode))
+                fileSystem.handles.add(1, ordering: .relaxed)
                 info?.pointee.fh = UInt64(UInt(bitPattern: handle.toOpaque()))
-                // Nobody else changes it, so what the kernel has of it stays true until something is done by way of the kernel, which forgets it then.
-                if fileSystem.keepsCache, let info {
-                    coffer_fi_cache_readdir(info)
-                    coffer_fi_keep_cache(info)
-                }
-                if fuse_reply_open(request, info) != 0 {
-                    fileSystem.closeDirectory(handle.takeRetainedValue())
-                }
+                if fuse_reply_open(request, info) != 0 { Operations.close(handle, fileSystem) }
             }
         }
         operations.releasedir = { request, _, info in
             let fileSystem = FuseRequest.fileSystem(request)
-            if let handle = FuseRequest.directory(info) { fileSystem.closeDirectory(handle.takeRetainedValue()) }
+            if let handle = FuseRequest.directory(info) { Operations.close(handle, fileSystem) }
             FuseRequest.reply(request, error: 0)
         }
-        operations.fsyncdir = { request, _, _, info in
+        operations.fsyncdir = { request, node, _, _ in
             let fileSystem = FuseRequest.fileSystem(request)
-            guard let handle = FuseRequest.directory(info)?.takeUnretainedValue() else {
-                return FuseRequest.reply(request, error: EBADF)
-            }
-            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+            let inode = fileSystem.table.inode(node)
+            FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 Worker.current.expectWait()
-                try fileSystem.syncDirectory(handle)
+                try fileSystem.syncDirectory(inode)
                 FuseRequest.reply(request, error: 0)
             }
         }
-        operations.readdir = { request, _, room, offset, info in
-            Operations.list(request, room, offset, info, withAttributes: false)
+        operations.readdir = { request, node, room, offset, info in
+            Operations.list(request, node, room, offset, info, withAttributes: false)
         }
-        operations.readdirplus = { request, _, room, offset, info in
-            Operations.list(request, room, offset, info, withAttributes: true)
+        operations.readdirplus = { request, node, room, offset, info in
+            Operations.list(request, node, room, offset, info, withAttributes: true)
         }
     }
 
+    private static func close(_ handle: Unmanaged<DirectoryHandle>, _ fileSystem: FileSystem) {
+        handle.release()
+        fileSystem.handles.subtract(1, ordering: .relaxed)
+    }
+
     private static func list(
-        _ request: fuse_req_t?, _ room: Int, _ offset: Int, _ info: UnsafeMutablePointer<fuse_file_info>?,
-        withAttributes: Bool
+        _ request: fuse_req_t?, _ node: fuse_ino_t, _ room: Int, _ offset: Int,
+        _ info: UnsafeMutablePointer<fuse_file_info>?, withAttributes: Bool
     ) {
         let fileSystem = FuseRequest.fileSystem(request)
-        guard let handle = FuseRequest.directory(info)?.takeUnretainedValue() else {
-            return FuseRequest.reply(request, error: EBADF)
-        }
-        FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
+        let inode = fileSystem.table.inode(node)
+        FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
+            let opened = FuseRequest.directory(info)?.takeUnretainedValue()
+            let handle: DirectoryHandle
+            if let known = opened ?? fileSystem.listings.take(inode, at: offset) {
+                handle = known
+            } else {
+                handle = try fileSystem.openDirectory(inode)
+            }
             let reply = Worker.current.reply
             let room = min(room, Worker.replyCount)
             var used = 0
+            var reached = offset
             let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
                 try fileSystem.list(handle, from: offset, withAttributes: withAttributes) { entry, found in
                     let left = room - used
@@ -72,11 +77,14 @@ extension Operations {
                     }
                     guard needed <= left else { return false }
                     used += needed
+                    reached = entry.nextPosition
                     return true
                 }
             }
             // What was listed before a failure is counted as the kernel's, so it must get it; whoever asks for the rest meets the failure again.
             if used == 0 { try outcome.get() }
+            // Before the answer, after which the rest may be asked for at once. With nothing left there is no rest.
+            if opened == nil, used > 0 { fileSystem.listings.put(handle, at: reached) }
             if coffer_reply_bytes(request, reply, used) != 0, withAttributes {
                 Self.takeBack(UnsafeRawBufferPointer(start: reply, count: used), fileSystem)
             }

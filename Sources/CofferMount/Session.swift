@@ -211,6 +211,8 @@ public final class Session: @unchecked Sendable {
         if session.fileSystem.keepsCache {
             // Nobody else writes, so what the kernel holds stays true.
             connection.pointee.want &= ~UInt32(FUSE_CAP_AUTO_INVAL_DATA)
+            let needsNoOpening = connection.pointee.capable & UInt32(FUSE_CAP_NO_OPENDIR_SUPPORT) != 0
+            session.fileSystem.needsNoOpening.store(needsNoOpening, ordering: .relaxed)
         }
         // The kernel does not drop pages that a read brought in while an asynchronous direct write was under way, so direct writes are synchronous: a
         // buffered read after one must never return what was there before.

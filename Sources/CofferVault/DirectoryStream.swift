@@ -33,8 +33,10 @@ public final class DirectoryStream {
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 65536, alignment: 16)
     private var filled = 0
     private var consumed = 0
-    /// The position of the entry at `consumed`.
+    /// Behind the entry that was handed out last.
     private var position = 0
+    /// Where `consumed` and `position` were before that one.
+    private var before = (consumed: 0, position: 0)
     /// Read when the first long name is met.
     private var pieces: LongNamePieces?
 
@@ -69,17 +71,26 @@ public final class DirectoryStream {
 
     /// The next entry that is a person's, or nil at the end. `identity` is what the directory answers to now.
     public func next(_ identity: DirectoryIdentity) throws(VaultError) -> ListedEntry? {
+        before = (consumed, position)
         while true {
             if consumed >= filled {
                 filled = try system { () throws(Errno) in try vault.disk.readDirectory(descriptor, into: buffer) }
                 consumed = 0
+                before.consumed = 0
                 if filled == 0 { return nil }
             }
             let raw = RawEntry(buffer, at: consumed)
             consumed += raw.recordCount
-            position = raw.nextPosition
-            if let entry = try entry(raw, identity) { return entry }
+            if let entry = try entry(raw, identity) {
+                position = raw.nextPosition
+                return entry
+            }
         }
+    }
+
+    /// The last entry comes once more.
+    public func stepBack() {
+        (consumed, position) = before
     }
 
     private func entry(_ raw: RawEntry, _ identity: DirectoryIdentity) throws(VaultError) -> ListedEntry? {
