@@ -91,7 +91,11 @@ extension FileContents {
             && (first < last || end - first * BlockGeometry.plainCount >= lastCount)
         var gap = 0
         var isPrefixKnown = false
-        if !isHeadWhole || first >= knowledge.withLock({ $0.densePrefix }) {
+        if isHeadWhole, first < finalBlock, first >= knowledge.withLock({ $0.densePrefix }),
+            try vouchesForNothing(first, scratch)
+        {
+            isPrefixKnown = true
+        } else if !isHeadWhole || first >= knowledge.withLock({ $0.densePrefix }) {
             switch try oldBlock(first, to: scratch.headBlock, mayFillHoles: mayFillHoles, isWhole: isHeadWhole, scratch)
             {
             case .info(let info):
@@ -162,6 +166,23 @@ extension FileContents {
         /// It vouches for nothing, and is replaced as a whole.
         case void
         case mustLookFurther
+    }
+
+    /// Whether a stored block that is about to be replaced as a whole, and is not the last, says that it vouches for no holes; its first bytes are in `scratch.prefix` then.
+    ///
+    /// Not verified, for what it says cannot do harm: the new block vouches for nothing either. If there were holes before it after all, they are damage from now on, and were
+    /// before, since the block that vouched for them had been changed.
+    private func vouchesForNothing(_ block: Int, _ scratch: Scratch) throws(VaultError) -> Bool {
+        let count = BlockGeometry.prefixCount
+        let got = try system { () throws(Errno) in
+            try readStored(scratch.prefix, count: count, at: BlockGeometry.offset(ofBlock: block))
+        }
+        guard got == count else { return false }
+        let isHole =
+            scratch.prefix.loadUnaligned(as: UInt64.self) == 0
+            && scratch.prefix.loadUnaligned(fromByteOffset: 8, as: UInt64.self) == 0
+        return !isHole
+            && scratch.prefix.loadUnaligned(fromByteOffset: BlockCipher.nonceCount, as: UInt32.self) == 0
     }
 
     /// What was in a block that is about to be rewritten; its plaintext goes to `plain`, zeros for a hole. A block that is written whole may be
