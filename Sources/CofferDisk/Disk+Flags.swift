@@ -1,4 +1,5 @@
 import CLinux
+import Glibc
 import SystemPackage
 
 /// Flags of open(2) that Swift's C library module does not offer.
@@ -32,5 +33,17 @@ extension Disk {
             }
         }
         return try reopen(descriptor, flags: flags)
+    }
+
+    /// Reads a byte for the time of access's sake, also where reading by this descriptor leaves no trace otherwise. Whether the time changes is the mount's to say.
+    public func noteAccess(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer) throws(Errno) {
+        let flags = try check { coffer_fcntl_int(descriptor, F_GETFL, 0) }
+        let isQuiet = flags & COFFER_O_NOATIME != 0
+        if isQuiet { try check { coffer_fcntl_int(descriptor, F_SETFL, flags & ~COFFER_O_NOATIME) } }
+        let read: Result<Int, Errno> = Result { () throws(Errno) in
+            try self.read(descriptor, into: buffer, count: 1, at: 0)
+        }
+        if isQuiet { try check { coffer_fcntl_int(descriptor, F_SETFL, flags) } }
+        _ = try read.get()
     }
 }

@@ -212,11 +212,9 @@ public final class FileContents: @unchecked Sendable {
     private func markAccess(_ scratch: Scratch) {
         accessed.store(true, ordering: .relaxed)
         do throws(Errno) {
-            let reader = try disk.reopen(descriptor, flags: O_RDONLY | O_NONBLOCK)
-            defer { disk.close(reader) }
-            _ = try disk.read(reader, into: scratch.probe, count: 1, at: 0)
+            try disk.noteAccess(descriptor, scratch.probe)
         } catch {
-            // Who may not open it now keeps the time that was.
+            // It keeps the time that was.
         }
     }
 
