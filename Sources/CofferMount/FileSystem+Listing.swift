@@ -23,21 +23,22 @@ extension FileSystem {
     func openDirectory(_ inode: Inode) throws(VaultError) -> DirectoryHandle {
         try names.read { () throws(VaultError) in
             let descriptor = try descriptors.with(inode) { descriptor throws(VaultError) in
+                let flags = O_RDONLY | O_DIRECTORY
                 do throws(Errno) {
                     // Not by the name ".": that takes the permission to search, and listing does not.
-                    return try disk.reopen(
-                        descriptor, flags: O_RDONLY | O_DIRECTORY, withoutAccessTime: leavesDirectoryAccessTimes)
+                    return try disk.reopen(descriptor, flags: flags, withoutAccessTime: leavesDirectoryAccessTimes)
                 } catch {
-                    throw .system(error)
+                    guard error == .permissionDenied else { throw .system(error) }
                 }
+                // The program opened it when it might, or is somebody whom modes do not keep out.
+                return try reopen(descriptor, flags: flags)
             }
             return DirectoryHandle(inode: inode, stream: DirectoryStream(vault: vault, descriptor: descriptor))
         }
     }
 
     /// Makes a directory's entries durable.
-    func syncDirectory(_ inode: Inode) throws(VaultError) {
-        let handle = try openDirectory(inode)
+    func syncDirectory(_ handle: DirectoryHandle) throws(VaultError) {
         let descriptor = handle.stream.withLock { $0.descriptor }
         do throws(Errno) {
             try disk.sync(descriptor)

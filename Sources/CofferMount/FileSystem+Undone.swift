@@ -56,6 +56,8 @@ extension FileSystem {
                         session, one.parent.nodeID, name.baseAddress?.assumingMemoryBound(to: CChar.self),
                         name.count - 1)
                 }
+                // Where it knows nothing of that name, its listing may.
+                fuse_lowlevel_notify_inval_inode(session, one.parent.nodeID, 0, 0)
             } catch .system(.staleNFSFileHandle), .system(.noSuchFileOrDirectory) {
                 // Its directory is gone.
             } catch {

@@ -29,6 +29,8 @@ final class FileSystem: @unchecked Sendable {
     var session: OpaquePointer?
     /// Requests so far: tells whether anybody is there.
     let requests = Atomic<Int>(0)
+    /// Requests that are being answered.
+    let underWay = Atomic<Int>(0)
     /// What programs read keeps its time of access.
     let leavesFileAccessTimes: Bool
     let leavesDirectoryAccessTimes: Bool
@@ -58,8 +60,9 @@ final class FileSystem: @unchecked Sendable {
         writeOrder = WriteOrder(threadCount: options.threadCount)
         disk = vault.disk
         self.log = log
-        // Half a second, so that what others do is seen within one.
-        timeout = vault.company == .alone ? 60 : 0.5
+        // Half a second, so that what others do is seen within one. Where a mount ends when nobody asks for anything, whoever uses it must ask in time.
+        let most = options.idleSeconds.map { min(60, Double($0) / 2) } ?? 60
+        timeout = vault.company == .alone ? most : min(most, 0.5)
         nameLock = vault.company == .together ? NameLock(disk: vault.disk, root: vault.rootDescriptor) : nil
         givesAway = geteuid() == 0
         let status: stat
@@ -191,6 +194,7 @@ final class FileSystem: @unchecked Sendable {
     func changingNames<Result>(
         alone: Bool = false, _ body: () throws(VaultError) -> Result
     ) throws(VaultError) -> Result {
+        defer { listings.noteChange() }
         guard let nameLock else { return try alone ? names.write(body) : names.read(body) }
         return try names.write { () throws(VaultError) in try nameLock.with(body) }
     }

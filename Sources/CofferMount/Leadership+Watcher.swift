@@ -24,7 +24,7 @@ extension Leadership {
             watcherSleeps.store(false, ordering: .relaxed)
             let present = word.load(ordering: .acquiring)
             if count == 1, event.data.fd == descriptor {
-                if present & 1 == 1, takeLead(from: present, thread) { return }
+                if present & 1 == 1, takeLead(from: present, thread) { return onReturn() }
             } else if count == 1 {
                 var number: UInt64 = 0
                 _ = read(alarm, &number, 8)

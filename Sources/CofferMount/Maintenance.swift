@@ -19,7 +19,8 @@ final class Maintenance: @unchecked Sendable {
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     // Guarded by the mutex.
     private var isStopped = false
-    private var isAsleep = false
+    /// There were requests after a pause, since the last look began.
+    private var isWoken = false
 
     init(fileSystem: FileSystem, idleSeconds: Int?, onIdle: @escaping @Sendable () -> Void) {
         self.fileSystem = fileSystem
@@ -49,11 +50,15 @@ final class Maintenance: @unchecked Sendable {
         var seen = fileSystem.requests.load(ordering: .relaxed)
         var quiet = 0
         var unused = 0
-        while sleep(quiet >= Self.quietTicks && idleSeconds == nil ? Self.longSleep : Self.tick) {
+        while sleep(quiet >= Self.quietTicks && idleSeconds == nil) {
             let isSettled = fileSystem.settleAll(scratch)
             let isDone = fileSystem.retryUndone()
             let now = fileSystem.requests.load(ordering: .relaxed)
-            quiet = now == seen && isSettled && isDone ? quiet + 1 : 0
+            // What is under way may leave something to do, and so may the log's keeper.
+            let isQuiet =
+                now == seen && isSettled && isDone && fileSystem.underWay.load(ordering: .relaxed) == 0
+                && fileSystem.vault.log?.isEmpty ?? true
+            quiet = isQuiet ? quiet + 1 : 0
             unused = now == seen && fileSystem.handles.load(ordering: .relaxed) == 0 ? unused + 1 : 0
             seen = now
             if let idleSeconds, unused * Self.tick >= idleSeconds * 1000 {
@@ -64,25 +69,25 @@ final class Maintenance: @unchecked Sendable {
     }
 
     /// False once it is stopped.
-    private func sleep(_ milliseconds: Int) -> Bool {
-        var until = TimedCondition.time(afterMilliseconds: milliseconds)
+    private func sleep(_ isLong: Bool) -> Bool {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
-        isAsleep = milliseconds > Self.tick
-        while !isStopped, isAsleep || milliseconds <= Self.tick {
+        // Woken since the last look began, it looks again soon, for what woke it may not be counted yet.
+        let isLong = isLong && !isWoken
+        isWoken = false
+        var until = TimedCondition.time(afterMilliseconds: isLong ? Self.longSleep : Self.tick)
+        while !isStopped, !(isLong && isWoken) {
             if pthread_cond_timedwait(condition, mutex, &until) != 0 { break }
         }
-        isAsleep = false
         return !isStopped
     }
 
     /// There are requests again.
     func wake() {
         pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        guard isAsleep else { return }
-        isAsleep = false
+        isWoken = true
         pthread_cond_signal(condition)
+        pthread_mutex_unlock(mutex)
     }
 
     /// Ends `run`.

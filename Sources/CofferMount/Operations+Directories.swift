@@ -22,12 +22,16 @@ extension Operations {
             if let handle = FuseRequest.directory(info) { Operations.close(handle, fileSystem) }
             FuseRequest.reply(request, error: 0)
         }
-        operations.fsyncdir = { request, node, _, _ in
+        operations.fsyncdir = { request, node, _, info in
             let fileSystem = FuseRequest.fileSystem(request)
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 Worker.current.expectWait()
-                try fileSystem.syncDirectory(inode)
+                if let opened = FuseRequest.directory(info)?.takeUnretainedValue() {
+                    try fileSystem.syncDirectory(opened)
+                } else {
+                    try fileSystem.syncDirectory(try fileSystem.openDirectory(inode))
+                }
                 FuseRequest.reply(request, error: 0)
             }
         }
@@ -52,8 +56,9 @@ extension Operations {
         let inode = fileSystem.table.inode(node)
         FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
             let opened = FuseRequest.directory(info)?.takeUnretainedValue()
+            let moment = fileSystem.listings.moment
             let handle: DirectoryHandle
-            if let known = opened ?? fileSystem.listings.take(inode, at: offset) {
+            if let known = opened ?? fileSystem.listings.take(inode, at: offset, moment) {
                 handle = known
             } else {
                 handle = try fileSystem.openDirectory(inode)
@@ -84,7 +89,7 @@ extension Operations {
             // What was listed before a failure is counted as the kernel's, so it must get it; whoever asks for the rest meets the failure again.
             if used == 0 { try outcome.get() }
             // Before the answer, after which the rest may be asked for at once. With nothing left there is no rest.
-            if opened == nil, used > 0 { fileSystem.listings.put(handle, at: reached) }
+            if opened == nil, used > 0 { fileSystem.listings.put(handle, at: reached, moment) }
             if coffer_reply_bytes(request, reply, used) != 0, withAttributes {
                 Self.takeBack(UnsafeRawBufferPointer(start: reply, count: used), fileSystem)
             }

@@ -171,7 +171,9 @@ public final class Session: @unchecked Sendable {
                 return .ended
             },
             process: {
+                fileSystem.underWay.add(1, ordering: .relaxed)
                 fuse_session_process_buf(session, &buffer)
+                fileSystem.underWay.subtract(1, ordering: .relaxed)
                 if isWrite { fileSystem.writeOrder.leave(number) }
             })
         free(buffer.mem)

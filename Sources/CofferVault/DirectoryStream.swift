@@ -80,12 +80,23 @@ public final class DirectoryStream {
                 if filled == 0 { return nil }
             }
             let raw = RawEntry(buffer, at: consumed)
+            // One that fails comes again, and fails again.
+            let entry = try entry(raw, identity)
             consumed += raw.recordCount
-            if let entry = try entry(raw, identity) {
+            if let entry {
                 position = raw.nextPosition
                 return entry
             }
         }
+    }
+
+    /// What was read ahead is read again. To be followed by ``seek(to:)``.
+    public func refresh() {
+        position = -1
+        filled = 0
+        consumed = 0
+        pieces = nil
+        missing = 0
     }
 
     /// The last entry comes once more.
@@ -133,7 +144,8 @@ public final class DirectoryStream {
 
     private func readPieces() throws(VaultError) {
         let other = try system { () throws(Errno) in
-            try vault.disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+            // Not by the name ".", which takes the permission to search.
+            try vault.disk.reopen(descriptor, flags: O_RDONLY | O_DIRECTORY)
         }
         defer { vault.disk.close(other) }
         var all = LongNamePieces()

@@ -5,12 +5,16 @@ import SystemPackage
 /// Cutting a file to nothing: it gets a new salt, so a new key, and an empty block, so that nothing of what it held can be taken for what it will hold.
 extension FileContents {
     /// Replaces the contents by nothing. Only under a lock on everything, or while nobody else has the object. On an error the file is as it was. What the
-    /// system would not store of an empty file is stored later.
-    func makeEmpty(_ scratch: Scratch, as newHeader: FileHeader? = nil) throws(VaultError) {
+    /// system would not store of an empty file is stored later. With `ofNothing` the file has no bytes on the disk, and nobody else could give it any.
+    func makeEmpty(
+        _ scratch: Scratch, as newHeader: FileHeader? = nil, ofNothing: Bool = false
+    ) throws(VaultError) {
         try drain()
         let old = header
         // What the disk has, which may be no header at all.
-        let found = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
+        let found =
+            ofNothing
+            ? [] : try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
         let oldBytes = found + [UInt8](repeating: 0, count: FileHeader.byteCount - found.count)
         let oldKey = scratch.spareBlock
         oldKey.copyMemory(from: fileKey, byteCount: SecretKey.byteCount)
@@ -22,7 +26,7 @@ extension FileContents {
             if newHeader != nil {
                 // Of a file that is only being made there is nothing that could be lost.
                 logged?.hasUnloggedChanges.store(true, ordering: .relaxed)
-                try storeEmpty(scratch)
+                try storeEmpty(scratch, ofNothing: ofNothing)
             } else {
                 try announcing(
                     .empty(oldHeader: oldBytes, newHeader: header.bytes),
@@ -85,10 +89,10 @@ extension FileContents {
             to: image + FileHeader.byteCount, scratch)
     }
 
-    private func storeEmpty(_ scratch: Scratch) throws(VaultError) {
+    private func storeEmpty(_ scratch: Scratch, ofNothing: Bool = false) throws(VaultError) {
         try system { () throws(Errno) in
             try disk.write(descriptor, scratch.probe, count: BlockGeometry.emptyFileCount, at: 0)
-            try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount)
+            if !ofNothing { try disk.truncate(descriptor, to: BlockGeometry.emptyFileCount) }
         }
     }
 

@@ -85,16 +85,20 @@ public final class FileContents: @unchecked Sendable {
             status = try system { () throws(Errno) in try disk.status(descriptor) }
         }
         let image = scratch.probe
-        let got = try system { () throws(Errno) in
-            try disk.read(descriptor, into: image, count: BlockGeometry.emptyFileCount, at: 0)
-        }
+        let isNothing = company == .alone && status.st_size == 0
+        let got =
+            isNothing
+            ? 0
+            : try system { () throws(Errno) in
+                try disk.read(descriptor, into: image, count: BlockGeometry.emptyFileCount, at: 0)
+            }
         let raw = Array(UnsafeRawBufferPointer(start: image, count: min(got, FileHeader.byteCount)))
         if emptying {
             // A file whose header is damaged gets a new id: its contents are going anyway.
             if newHeader == nil, let old = try? FileHeader(parsing: raw) { header = old }
             fileID = header.fileID
             introduce(status, place)
-            try makeEmpty(scratch, as: newHeader)
+            try makeEmpty(scratch, as: newHeader, ofNothing: isNothing)
             if isLocked { disk.releaseLock(descriptor) }
             return
         }

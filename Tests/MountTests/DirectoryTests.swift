@@ -100,6 +100,31 @@ import Testing
         try vault.shell("cd mnt/d; seq 1 3000 | xargs touch; cd ..; rm -r d; test ! -e d")
     }
 
+    /// A listing that is given up leaves nothing that a later one could take for the present: not even where both meet at the same position.
+    @Test func aListingThatWasGivenUpLendsNothingToTheNext() throws {
+        try vault.shell("mkdir mnt/d; cd mnt/d; seq -f 'first.%g' 600 | xargs touch")
+        var expected = Set((1...600).map { "first.\($0)" } + [".", ".."])
+        for round in 1...60 {
+            // Some listings are begun and given up, at different places.
+            for count in [1, 150, 300] where round % 3 != 2 {
+                let stream = try #require(opendir(mount.file("d")))
+                for _ in 0..<count { _ = readdir(stream) }
+                closedir(stream)
+            }
+            #expect(try Set(list(mount.file("d"))) == expected, "round \(round)")
+            // One change, so that the next listing's requests are likely to meet where those did.
+            if round % 2 == 0 {
+                try put([], in: mount.file("d/round.\(round)"))
+                expected.insert("round.\(round)")
+            } else {
+                try check(unlink(mount.file("d/first.\(round * 7)")))
+                expected.remove("first.\(round * 7)")
+            }
+            #expect(try Set(list(mount.file("d"))) == expected, "round \(round), changed")
+            #expect(try Set(list(mount.file("d"))) == expected, "round \(round), once more")
+        }
+    }
+
     @Test func typesAndInodeNumbersAgreeWithStat() throws {
         try vault.shell("cd mnt; mkdir d; echo > f; ln -s f l; mkfifo p; ln f g")
         let listed = try vault.shell(

@@ -64,7 +64,7 @@ extension IntentLog {
                 }
             } else {
                 // Nothing is pending of a log that holds nothing.
-                let isIdle = segments[active].written == LogSegment.headerCount && pendingFiles.isEmpty
+                let isIdle = !isStopping && segments[active].written == LogSegment.headerCount && pendingFiles.isEmpty
                 wait(milliseconds: isIdle ? nil : 200)
             }
         }
@@ -88,6 +88,13 @@ extension IntentLog {
             if case .failure(let error) = outcome { failure = error }
         }
         if let failure { throw failure }
+    }
+
+    /// Whether it holds nothing.
+    public var isEmpty: Bool {
+        lock()
+        defer { unlock() }
+        return segments[active].written == LogSegment.headerCount && segments[1 - active].isEmpty
     }
 
     /// A file has something pending.
