@@ -39,12 +39,11 @@ extension FileSystem {
 
     /// Makes a directory's entries durable.
     func syncDirectory(_ handle: DirectoryHandle) throws(VaultError) {
-        let descriptor = handle.stream.withLock { $0.descriptor }
-        do throws(Errno) {
-            try disk.sync(descriptor)
-        } catch {
-            throw .system(error)
-        }
+        // Whoever lists it meanwhile does not wait, so the lock is not held; the stream is, for it closes the descriptor.
+        let stream = handle.stream.withLock { $0 }
+        let outcome: Result<Void, Errno> = Result { () throws(Errno) in try disk.sync(stream.descriptor) }
+        withExtendedLifetime(stream) {}
+        if case .failure(let error) = outcome { throw .system(error) }
     }
 
     /// Hands entries from `position` on to `body` until it returns false: it had no room for that one, which will be asked for again.

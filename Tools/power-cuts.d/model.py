@@ -6,6 +6,9 @@ import sqlite3
 
 from worker import BLOCK, contents
 
+# No line of words is longer, in bytes.
+LINE = 8192
+
 
 class Violation(Exception):
     pass
@@ -147,23 +150,33 @@ class State:
         self.checked = 0
 
     def positions(self):
-        return [os.path.getsize(path) if os.path.exists(path) else 0 for path in self.paths]
+        """How far each process's words go by now, whole lines only: while a line is being written across two pages, a part of it can be seen."""
+        return [self.position(path) for path in self.paths]
+
+    @staticmethod
+    def position(path):
+        if not os.path.exists(path):
+            return 0
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = max(0, size - LINE)
+            file.seek(start)
+            # Of a line that is not whole nothing is done yet.
+            end = file.read(size - start).rfind(b"\n")
+            if end < 0 and start > 0:
+                raise ValueError(f"a line of more than {LINE} bytes in {path}")
+            return start + end + 1
 
     def words(self, number, start, end):
         with open(self.paths[number], "rb") as file:
             file.seek(start)
-            for line in file.read(end - start).split(b"\n"):
-                if line:
-                    try:
-                        yield json.loads(line)
-                    except json.JSONDecodeError:
-                        return
+            for line in file.read(end - start).splitlines():
+                yield json.loads(line)
 
     def check(self, root, before, after, is_native):
         self.checked = 0
         found = self.walk(root)
         for number, worker in enumerate(self.workers):
-            # Whole lines only.
             for words in self.words(number, self.read[number], before[number]):
                 if "done" in words:
                     worker.done(words["done"])
