@@ -109,54 +109,52 @@ import Testing
             """)
     }
 
+    /// Runs Python on the mount; `count` files whose names begin with f have the same times in the next one.
+    private func expectTimesStay(of count: Int, after script: String) throws {
+        let times = "stat -c '%n %.9Y' mnt/f*"
+        let before = try both.vault.shell("python3 - mnt <<'END'\n\(script)\nEND\n\(times)")
+        #expect(before.split(separator: "\n").count == count)
+        let again = try both.mount.remount()
+        #expect(try both.vault.shell(times) == before)
+        try again.unmount()
+    }
+
     /// What is written again within a tick of the clock has the time of before, of which the kernel says nothing more; the disk has it all the same.
     @Test func whatIsWrittenWithinATickKeepsTheTimeThatProgramsSaw() throws {
-        let before = try both.vault.shell(
-            """
-            python3 - mnt <<'END'
-            import os, sys, time
-            for number in range(30):
-                path = f'{sys.argv[1]}/f{number:02}'
-                f = os.open(path, os.O_CREAT | os.O_RDWR)
-                os.pwrite(f, b'x' * 5000, 0)
-                if number % 3 == 0: os.fsync(f)
-                if number % 3 == 1: os.ftruncate(f, 9000)
-                os.pwrite(f, b'y' * 90, number % 2 * 6000)
-                time.sleep(0.03)
-                os.close(f)
-            END
-            stat -c '%n %.9Y' mnt/f*
-            """)
-        #expect(before.split(separator: "\n").count == 30)
-        let again = try both.mount.remount()
-        #expect(try both.vault.shell("stat -c '%n %.9Y' mnt/f*") == before)
-        try again.unmount()
+        try expectTimesStay(
+            of: 30,
+            after: """
+                import os, sys, time
+                for number in range(30):
+                    path = f'{sys.argv[1]}/f{number:02}'
+                    f = os.open(path, os.O_CREAT | os.O_RDWR)
+                    os.pwrite(f, b'x' * 5000, 0)
+                    if number % 3 == 0: os.fsync(f)
+                    if number % 3 == 1: os.ftruncate(f, 9000)
+                    os.pwrite(f, b'y' * 90, number % 2 * 6000)
+                    time.sleep(0.03)
+                    os.close(f)
+                """)
     }
 
     /// Handles are released after their being closed has been answered: the time of an older one must not come after that of a newer one.
     @Test func whatIsClosedAgainAndAgainKeepsItsLastTime() throws {
-        let before = try both.vault.shell(
-            """
-            python3 - mnt <<'END'
-            import os, sys, threading
-            def work(number):
-                path = f'{sys.argv[1]}/f{number}'
-                for turn in range(400):
-                    f = os.open(path, os.O_CREAT | os.O_RDWR)
-                    os.pwrite(f, b'x' * (1 + turn % 9000), turn % 5 * 3000)
-                    if turn % 7 == 0: os.fsync(f)
-                    if turn % 11 == 0: os.utime(path, ns=(turn * 10**9, turn * 10**9 + 5))
-                    os.close(f)
-            threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-            for t in threads: t.start()
-            for t in threads: t.join()
-            END
-            stat -c '%n %.9Y' mnt/f*
-            """)
-        #expect(before.split(separator: "\n").count == 4)
-        let again = try both.mount.remount()
-        #expect(try both.vault.shell("stat -c '%n %.9Y' mnt/f*") == before)
-        try again.unmount()
+        try expectTimesStay(
+            of: 4,
+            after: """
+                import os, sys, threading
+                def work(number):
+                    path = f'{sys.argv[1]}/f{number}'
+                    for turn in range(400):
+                        f = os.open(path, os.O_CREAT | os.O_RDWR)
+                        os.pwrite(f, b'x' * (1 + turn % 9000), turn % 5 * 3000)
+                        if turn % 7 == 0: os.fsync(f)
+                        if turn % 11 == 0: os.utime(path, ns=(turn * 10**9, turn * 10**9 + 5))
+                        os.close(f)
+                threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+                for t in threads: t.start()
+                for t in threads: t.join()
+                """)
     }
 
     @Test func readingChangesTheTimeOfAccessAsItDoesBehindTheVault() throws {
