@@ -11,7 +11,9 @@ let strict: [SwiftSetting] = [
 let package = Package(
     name: "coffer",
     products: [
-        .executable(name: "coffer", targets: ["coffer"])
+        .executable(name: "coffer", targets: ["coffer"]),
+        // For a test only, which puts it before the program.
+        .library(name: "AllocationCount", type: .dynamic, targets: ["AllocationCount"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -76,6 +78,8 @@ let package = Package(
 
         // What tests draw from seeds, and how much of it.
         .target(name: "Randomness", path: "Tests/Randomness", swiftSettings: strict),
+        // Counts a program's allocations.
+        .target(name: "AllocationCount", path: "Tests/AllocationCount"),
         .testTarget(name: "CofferCryptoTests", dependencies: ["CofferCrypto"], swiftSettings: strict),
         .testTarget(
             name: "CofferFormatTests", dependencies: ["CofferFormat", "CofferCrypto", "Randomness"],

@@ -17,8 +17,8 @@ public final class BlockCipher {
     /// Bytes in a tag.
     public static let tagCount = 16
 
-    private let sealing: OpaquePointer
-    private let opening: OpaquePointer
+    /// What does the work.
+    public let contexts: BlockContexts
 
     /// Contexts for `suite`.
     public init(_ suite: CipherSuite) throws(CryptoError) {
@@ -27,8 +27,7 @@ public final class BlockCipher {
             EVP_CIPHER_CTX_free(sealing)
             throw .outOfMemory
         }
-        self.sealing = sealing
-        self.opening = opening
+        contexts = BlockContexts(sealing: sealing, opening: opening)
         let cipher =
             switch suite {
             case .aes256GCM: EVP_aes_256_gcm()
@@ -40,9 +39,15 @@ public final class BlockCipher {
     }
 
     deinit {
-        EVP_CIPHER_CTX_free(sealing)
-        EVP_CIPHER_CTX_free(opening)
+        EVP_CIPHER_CTX_free(contexts.sealing)
+        EVP_CIPHER_CTX_free(contexts.opening)
     }
+}
+
+/// A ``BlockCipher``'s contexts, to be used while that is there: a plain value, so that passing it on counts no references.
+public struct BlockContexts {
+    fileprivate let sealing: OpaquePointer
+    fileprivate let opening: OpaquePointer
 
     /// Sets the key for the blocks to be sealed next: 32 bytes.
     public func setSealingKey(_ key: UnsafeRawPointer) {

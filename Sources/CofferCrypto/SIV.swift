@@ -22,7 +22,10 @@ public struct SIV: Sendable {
     public func seal(_ plaintext: [UInt8], associatedData: [UInt8]) -> [UInt8] {
         precondition(associatedData.count == Self.associatedDataCount)
         let tag = self.tag(of: plaintext, associatedData: associatedData)
-        return tag + keystream(over: plaintext[...], tag: tag)
+        var sealed = tag
+        sealed.reserveCapacity(tag.count + plaintext.count)
+        sealed.append(contentsOf: keystream(over: plaintext[...], tag: tag))
+        return sealed
     }
 
     /// The plaintext of `sealed`, or `notAuthentic`.

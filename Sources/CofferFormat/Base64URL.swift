@@ -29,24 +29,31 @@ public enum Base64URL {
 
     private static func encode(buffer bytes: UnsafeBufferPointer<UInt8>) -> [UInt8] {
         [UInt8](unsafeUninitializedCapacity: encodedCount(bytes.count)) { text, count in
-            alphabet.withUnsafeBufferPointer { alphabet in
-                var bits: UInt32 = 0
-                var held: UInt32 = 0
-                for byte in bytes {
-                    bits = bits << 8 | UInt32(byte)
-                    held += 8
-                    while held >= 6 {
-                        held -= 6
-                        text[count] = alphabet[Int(bits >> held & 63)]
-                        count += 1
-                    }
-                }
-                if held > 0 {
-                    text[count] = alphabet[Int(bits << (6 - held) & 63)]
+            count = encode(UnsafeRawBufferPointer(bytes), into: UnsafeMutableRawBufferPointer(text))
+        }
+    }
+
+    /// Writes the text of `bytes`, ``encodedCount(_:)`` characters, and returns how many they are.
+    static func encode(_ bytes: UnsafeRawBufferPointer, into text: UnsafeMutableRawBufferPointer) -> Int {
+        var count = 0
+        alphabet.withUnsafeBufferPointer { alphabet in
+            var bits: UInt32 = 0
+            var held: UInt32 = 0
+            for byte in bytes {
+                bits = bits << 8 | UInt32(byte)
+                held += 8
+                while held >= 6 {
+                    held -= 6
+                    text[count] = alphabet[Int(bits >> held & 63)]
                     count += 1
                 }
             }
+            if held > 0 {
+                text[count] = alphabet[Int(bits << (6 - held) & 63)]
+                count += 1
+            }
         }
+        return count
     }
 
     /// The bytes of `text`, or nil where it is not canonical.

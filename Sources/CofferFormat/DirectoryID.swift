@@ -67,6 +67,7 @@ public struct DirectoryIdentity: Equatable, Sendable {
 
     /// Every id that entries may verify under, the creating one first.
     public var accepted: [DirectoryID] {
-        pins.contains(derived) || isClosed && !pins.isEmpty ? pins : pins + [derived]
+        if pins.isEmpty { return [derived] }
+        return pins.contains(derived) || isClosed ? pins : pins + [derived]
     }
 }

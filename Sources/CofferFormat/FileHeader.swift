@@ -36,7 +36,15 @@ public struct FileHeader: Equatable, Sendable {
         self.cipher = cipher
         self.epoch = epoch
         self.fileID = fileID
-        bytes = Self.magic + [1, cipher.rawValue, epoch, 0] + fileID + salt
+        var bytes = Self.magic
+        bytes.reserveCapacity(Self.byteCount)
+        bytes.append(1)
+        bytes.append(cipher.rawValue)
+        bytes.append(epoch)
+        bytes.append(0)
+        bytes.append(contentsOf: fileID)
+        bytes.append(contentsOf: salt)
+        self.bytes = bytes
     }
 
     /// Reads 32 bytes. `malformed` where they are no header, `unsupported` where they are one of a newer version.

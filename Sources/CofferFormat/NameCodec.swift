@@ -127,7 +127,7 @@ public struct NameCodec: Sendable {
 
     private func encode(sealed: [UInt8]) -> EncodedName {
         if 1 + Base64URL.encodedCount(sealed.count) <= limit {
-            return EncodedName(entry: StoredName([Self.firstLetter] + Base64URL.encode(sealed)), companions: [])
+            return EncodedName(entry: StoredName(Self.firstLetter, encoding: sealed), companions: [])
         }
         let entry = ReservedName.longPrefix + Base64URL.encode(sealed[..<SIV.tagCount])
         let text = Base64URL.encode(sealed[SIV.tagCount...])
@@ -143,7 +143,12 @@ public struct NameCodec: Sendable {
     /// ISO 7816-4 to a multiple of 16.
     static func pad(_ name: [UInt8]) -> [UInt8] {
         let padded = (name.count / 16 + 1) * 16
-        return name + [padMark] + [UInt8](repeating: 0, count: padded - name.count - 1)
+        return [UInt8](unsafeUninitializedCapacity: padded) { bytes, count in
+            _ = bytes.initialize(from: name)
+            bytes[name.count] = padMark
+            for index in (name.count + 1)..<padded { bytes[index] = 0 }
+            count = padded
+        }
     }
 
     /// Undoes `pad`; nil where the padding is not exact or what is left is no name.

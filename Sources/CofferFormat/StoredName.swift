@@ -12,6 +12,19 @@ public struct StoredName: Hashable, Sendable, CustomStringConvertible {
             }
     }
 
+    /// One letter, and bytes as text behind it.
+    init(_ first: UInt8, encoding bytes: [UInt8]) {
+        let textCount = Base64URL.encodedCount(bytes.count)
+        cString = [CChar](unsafeUninitializedCapacity: 1 + textCount + 1) { characters, count in
+            characters[0] = CChar(bitPattern: first)
+            let text = UnsafeMutableRawBufferPointer(
+                start: characters.baseAddress.map { UnsafeMutableRawPointer($0 + 1) }, count: textCount)
+            _ = bytes.withUnsafeBytes { Base64URL.encode($0, into: text) }
+            characters[1 + textCount] = 0
+            count = 1 + textCount + 1
+        }
+    }
+
     private static func characters(_ bytes: UnsafeBufferPointer<UInt8>) -> [CChar] {
         [CChar](unsafeUninitializedCapacity: bytes.count + 1) { characters, count in
             UnsafeMutableRawBufferPointer(characters).copyMemory(from: UnsafeRawBufferPointer(bytes))

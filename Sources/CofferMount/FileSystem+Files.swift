@@ -9,11 +9,14 @@ import SystemPackage
 final class FileHandle {
     let inode: Inode
     let contents: FileContents
+    /// The same, to be lent without counting references.
+    let lentContents: Unmanaged<FileContents>
     let isWriter: Bool
 
     init(inode: Inode, contents: FileContents, isWriter: Bool) {
         self.inode = inode
         self.contents = contents
+        lentContents = Unmanaged.passUnretained(contents)
         self.isWriter = isWriter
     }
 }

@@ -14,6 +14,16 @@ enum FuseRequest {
         return fileSystem
     }
 
+    /// As ``fileSystem(_:)``, lent without counting references.
+    @inline(__always)
+    static func withFileSystem(_ request: fuse_req_t?, _ body: (FileSystem) -> Void) {
+        guard let pointer = fuse_req_userdata(request) else { preconditionFailure("a request without a file system") }
+        Unmanaged<FileSystem>.fromOpaque(pointer)._withUnsafeGuaranteedRef { fileSystem in
+            fileSystem.requests.add(1, ordering: .relaxed)
+            body(fileSystem)
+        }
+    }
+
     /// A C string's bytes.
     static func bytes(_ text: UnsafePointer<CChar>?) -> [UInt8] {
         guard let text else { return [] }

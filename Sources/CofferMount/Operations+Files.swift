@@ -44,46 +44,33 @@ extension Operations {
             FuseRequest.reply(request, error: 0)
         }
         operations.read = { request, _, count, offset, info in
-            let fileSystem = FuseRequest.fileSystem(request)
-            guard let handle = FuseRequest.file(info) else { return FuseRequest.reply(request, error: EBADF) }
-            handle._withUnsafeGuaranteedRef { handle in
-                FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                    let worker = Worker.current
-                    let got = try handle.contents.read(
-                        into: worker.reply, count: min(count, 1 << 20), at: offset, worker.scratch)
-                    if !fileSystem.leavesFileAccessTimes { handle.contents.noteAccess(worker.scratch) }
-                    _ = coffer_reply_bytes(request, worker.reply, got)
-                }
+            Operations.onFile(request, info) { fileSystem, _, contents, worker, scratch throws(VaultError) in
+                let got = try contents.read(into: worker.reply, count: min(count, 1 << 20), at: offset, scratch)
+                if !fileSystem.leavesFileAccessTimes { contents.noteAccess(scratch) }
+                _ = coffer_reply_bytes(request, worker.reply, got)
             }
         }
         operations.write = { request, _, data, count, offset, info in
-            let fileSystem = FuseRequest.fileSystem(request)
-            guard let handle = FuseRequest.file(info), let data else {
-                return FuseRequest.reply(request, error: EBADF)
-            }
-            handle._withUnsafeGuaranteedRef { handle in
-                FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                    let worker = Worker.current
-                    let scratch = worker.scratch
-                    if offset > handle.contents.size {
-                        fileSystem.writeOrder.waitForEarlier(worker.number) { worker.expectWait() }
-                    }
-                    // Before anything is changed, as the kernel does it.
-                    if worker.takesSetID { Operations.dropSetID(request, fileSystem, handle) }
-                    do throws(VaultError) {
-                        if fileSystem.vault.company == .together, (info?.pointee.flags ?? 0) & O_APPEND != 0 {
-                            // Where the kernel takes the end to be, another process may have written by now.
-                            try handle.contents.append(data, count: count, scratch)
-                        } else {
-                            try handle.contents.write(data, count: count, at: offset, scratch)
-                        }
-                    } catch {
-                        fileSystem.noteFailedWrite(handle.inode, error)
-                        throw error
-                    }
-                    fileSystem.writeOrder.leave(worker.number)
-                    fuse_reply_write(request, count)
+            guard let data else { return FuseRequest.reply(request, error: EBADF) }
+            Operations.onFile(request, info) { fileSystem, handle, contents, worker, scratch throws(VaultError) in
+                if offset > contents.size {
+                    fileSystem.writeOrder.waitForEarlier(worker.number) { worker.expectWait() }
                 }
+                // Before anything is changed, as the kernel does it.
+                if worker.takesSetID { Operations.dropSetID(request, fileSystem, handle) }
+                do throws(VaultError) {
+                    if fileSystem.vault.company == .together, (info?.pointee.flags ?? 0) & O_APPEND != 0 {
+                        // Where the kernel takes the end to be, another process may have written by now.
+                        try contents.append(data, count: count, scratch)
+                    } else {
+                        try contents.write(data, count: count, at: offset, scratch)
+                    }
+                } catch {
+                    fileSystem.noteFailedWrite(handle.inode, error)
+                    throw error
+                }
+                fileSystem.writeOrder.leave(worker.number)
+                fuse_reply_write(request, count)
             }
         }
         operations.flush = { request, _, info in
@@ -100,20 +87,37 @@ extension Operations {
             }
         }
         operations.fsync = { request, _, dataOnly, info in
-            let fileSystem = FuseRequest.fileSystem(request)
-            guard let handle = FuseRequest.file(info)?.takeUnretainedValue() else {
-                return FuseRequest.reply(request, error: EBADF)
-            }
-            FuseRequest.run(request, fileSystem, handle.inode) { () throws(VaultError) in
-                let worker = Worker.current
-                let scratch = worker.scratch
+            Operations.onFile(request, info) { fileSystem, handle, contents, worker, scratch throws(VaultError) in
                 worker.expectWait()
-                try fileSystem.finishWrites(handle.inode, handle.contents, scratch)
-                try handle.contents.sync(dataOnly: dataOnly != 0, scratch)
+                try fileSystem.finishWrites(handle.inode, contents, scratch)
+                try contents.sync(dataOnly: dataOnly != 0, scratch)
                 FuseRequest.reply(request, error: 0)
             }
         }
         addRanges(&operations)
+    }
+
+    /// Runs a request on an open file, and answers its error. All that it needs is lent to `body`: no reference is counted, for as long as the request is under
+    /// way libfuse keeps the handle, the handle the contents, and the thread its worker.
+    @inline(__always)
+    private static func onFile(
+        _ request: fuse_req_t?, _ info: UnsafeMutablePointer<fuse_file_info>?,
+        _ body: (FileSystem, FileHandle, FileContents, Worker, Scratch) throws(VaultError) -> Void
+    ) {
+        FuseRequest.withFileSystem(request) { fileSystem in
+            guard let handle = FuseRequest.file(info) else { return FuseRequest.reply(request, error: EBADF) }
+            handle._withUnsafeGuaranteedRef { handle in
+                do throws(VaultError) {
+                    try handle.lentContents.lend { contents throws(VaultError) in
+                        try Worker.withCurrent { worker, scratch throws(VaultError) in
+                            try body(fileSystem, handle, contents, worker, scratch)
+                        }
+                    }
+                } catch {
+                    FuseRequest.reply(request, error: fileSystem.report(error, handle.inode))
+                }
+            }
+        }
     }
 
     /// Ranges of files: space, holes and copies.

@@ -154,6 +154,9 @@ public final class Session: @unchecked Sendable {
         defer { withExtendedLifetime(worker) {} }
         var buffer = fuse_buf()
         var isWrite = false
+        // Loaded once, so that no request counts references to them.
+        let (session, fileSystem) = (session, fileSystem)
+        let (handshake, writeOrder) = (fileSystem.handshake, fileSystem.writeOrder)
         leadership.serve(
             number,
             receive: {
@@ -163,9 +166,9 @@ public final class Session: @unchecked Sendable {
                     if got == -EINTR { continue }
                     guard got > 0 else { break }
                     guard let request = RawRequest(buffer.mem, count: Int(got)) else { continue }
-                    fileSystem.handshake.see(request)
+                    handshake.see(request)
                     worker.takesSetID = request.takesSetID
-                    isWrite = fileSystem.writeOrder.arrive(number, request)
+                    isWrite = writeOrder.arrive(number, request)
                     return .request(request.size)
                 }
                 return .ended
@@ -174,7 +177,7 @@ public final class Session: @unchecked Sendable {
                 fileSystem.underWay.add(1, ordering: .relaxed)
                 fuse_session_process_buf(session, &buffer)
                 fileSystem.underWay.subtract(1, ordering: .relaxed)
-                if isWrite { fileSystem.writeOrder.leave(number) }
+                if isWrite { writeOrder.leave(number) }
             })
         free(buffer.mem)
         // One thread saw the end of the connection; the others hear of it.

@@ -9,6 +9,7 @@ final class Worker {
     static let replyCount = 1 << 20 + 1 << 16
 
     let scratch: Scratch
+    private let lentScratch: Unmanaged<Scratch>
     let reply: UnsafeMutableRawPointer
     /// The thread's number among those that serve.
     let number: Int
@@ -27,6 +28,7 @@ final class Worker {
         self.number = number
         self.leadership = leadership
         scratch = try Scratch()
+        lentScratch = Unmanaged.passUnretained(scratch)
         reply = .allocate(byteCount: Self.replyCount, alignment: 4096)
     }
 
@@ -50,6 +52,17 @@ final class Worker {
     static func endWait() {
         guard let pointer = pthread_getspecific(key) else { return }
         Unmanaged<Worker>.fromOpaque(pointer)._withUnsafeGuaranteedRef { $0.leadership.endWait($0.number) }
+    }
+
+    /// Lends the calling thread's worker and its room, without counting references.
+    @inline(__always)
+    static func withCurrent(_ body: (Worker, Scratch) throws(VaultError) -> Void) throws(VaultError) {
+        guard let pointer = pthread_getspecific(key) else { preconditionFailure("a request on a foreign thread") }
+        try Unmanaged<Worker>.fromOpaque(pointer).lend { worker throws(VaultError) in
+            try worker.lentScratch.lend { scratch throws(VaultError) in
+                try body(worker, scratch)
+            }
+        }
     }
 
     /// The calling thread's worker.

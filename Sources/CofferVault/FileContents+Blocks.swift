@@ -19,16 +19,31 @@ extension FileContents {
         Random.fill(UnsafeMutableRawBufferPointer(start: scratch.nonces, count: count * BlockCipher.nonceCount))
     }
 
+    /// Contexts with the key set, for sealing one block after the other.
+    @inline(__always)
+    func sealing(_ scratch: Scratch) -> BlockContexts {
+        let contexts = scratch.cipher(header.cipher)
+        contexts.setSealingKey(fileKey)
+        return contexts
+    }
+
+    /// Contexts with the key set, for opening one block after the other.
+    @inline(__always)
+    func opening(_ scratch: Scratch) -> BlockContexts {
+        let contexts = scratch.cipher(header.cipher)
+        contexts.setOpeningKey(fileKey)
+        return contexts
+    }
+
     /// Seals one block. `count` is 4096 for every block but the last.
     ///
     ///     output: nonce 12 │ info 4 │ ciphertext `count` │ tag 16
     @inline(__always)
     func seal(
         _ plain: UnsafeRawPointer, count: Int, block: Int, info: BlockInfo, nonce: UnsafeRawPointer,
-        to output: UnsafeMutableRawPointer, keyIsSet: Bool = false, _ scratch: Scratch
+        to output: UnsafeMutableRawPointer, with contexts: BlockContexts? = nil, _ scratch: Scratch
     ) {
-        let cipher = scratch.cipher(header.cipher)
-        if !keyIsSet { cipher.setSealingKey(fileKey) }
+        let cipher = contexts ?? sealing(scratch)
         output.copyMemory(from: nonce, byteCount: BlockCipher.nonceCount)
         output.storeBytes(of: info.rawValue.littleEndian, toByteOffset: 12, as: UInt32.self)
         setAssociatedData(block, info, scratch)
@@ -42,10 +57,9 @@ extension FileContents {
     @inline(__always)
     func open(
         _ stored: UnsafeRawPointer, block: Int, count: Int, to plain: UnsafeMutableRawPointer, _ info: inout BlockInfo,
-        keyIsSet: Bool = false, _ scratch: Scratch
+        with contexts: BlockContexts? = nil, _ scratch: Scratch
     ) -> Bool {
-        let cipher = scratch.cipher(header.cipher)
-        if !keyIsSet { cipher.setOpeningKey(fileKey) }
+        let cipher = contexts ?? opening(scratch)
         info = BlockInfo(rawValue: UInt32(littleEndian: stored.loadUnaligned(fromByteOffset: 12, as: UInt32.self)))
         setAssociatedData(block, info, scratch)
         let body = stored + BlockGeometry.prefixCount
@@ -99,14 +113,18 @@ extension FileContents {
     /// who knows.
     func store(
         _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int? = nil,
-        before: UnsafeRawPointer? = nil
+        before: UnsafeRawPointer? = nil, _ scratch: Scratch
     ) throws(VaultError) {
         touch()
-        if let log, let logged {
-            try storeLogged(
-                images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, before: before, log, logged)
-        } else {
-            try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+        guard let lentLog, let lentLogged else {
+            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+        }
+        try lentLog.lend { log throws(VaultError) in
+            try lentLogged.lend { logged throws(VaultError) in
+                try storeLogged(
+                    images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, before: before, log,
+                    logged, scratch)
+            }
         }
     }
 

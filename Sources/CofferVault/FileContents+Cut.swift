@@ -30,7 +30,7 @@ extension FileContents {
         do throws(VaultError) {
             try store(
                 scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: last,
-                cuttingTo: BlockGeometry.cipherSize(plainSize: newSize))
+                cuttingTo: BlockGeometry.cipherSize(plainSize: newSize), scratch)
         } catch {
             // By way of the log the file was not touched.
             switch look(at: last, scratch) {

@@ -103,7 +103,7 @@ extension FileContents {
         let last = (end - 1) / BlockGeometry.plainCount
         let lead = offset - first * BlockGeometry.plainCount
         drawNonces(last - first + 1, scratch)
-        scratch.cipher(header.cipher).setSealingKey(fileKey)
+        let contexts = sealing(scratch)
         for block in first...last {
             var plain = data + (block * BlockGeometry.plainCount - offset)
             if block == first && lead > 0 {
@@ -116,12 +116,13 @@ extension FileContents {
                 plain, count: BlockGeometry.plainCount(ofBlock: block, plainSize: end), block: block,
                 info: BlockInfo(final: block == last, gap: block == first ? gap : 0),
                 nonce: scratch.nonces + (block - first) * BlockCipher.nonceCount,
-                to: scratch.cipherText + (block - first) * BlockGeometry.storedCount, keyIsSet: true, scratch)
+                to: scratch.cipherText + (block - first) * BlockGeometry.storedCount, with: contexts, scratch)
         }
         let start = BlockGeometry.offset(ofBlock: first)
         do throws(VaultError) {
             try store(
-                scratch.cipherText, byteCount: BlockGeometry.cipherSize(plainSize: end) - start, firstBlock: first)
+                scratch.cipherText, byteCount: BlockGeometry.cipherSize(plainSize: end) - start, firstBlock: first,
+                scratch)
         } catch {
             try cutBack(to: oldSize, scratch)
             throw error
@@ -145,7 +146,7 @@ extension FileContents {
                 scratch.zeros, count: 0, block: 0, info: BlockInfo(final: true, gap: 0), nonce: scratch.nonces,
                 to: scratch.probe, scratch)
             do throws(VaultError) {
-                try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0)
+                try store(scratch.probe, byteCount: BlockGeometry.overhead, firstBlock: 0, scratch)
             } catch {
                 failure = error
                 knowledge.withLock { $0.isEmptyUnstored = true }
@@ -227,9 +228,9 @@ extension FileContents {
             scratch.tailBlock, count: count, block: block, info: BlockInfo(final: isFinal, gap: info.gap),
             nonce: scratch.nonces, to: scratch.probe, scratch)
         do throws(VaultError) {
-            try store(scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: block)
+            try store(scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: block, scratch)
         } catch {
-            try store(scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: block)
+            try store(scratch.oldImage, byteCount: oldCount + BlockGeometry.overhead, firstBlock: block, scratch)
             throw error
         }
         return info.gap

@@ -10,13 +10,15 @@ import SystemPackage
 extension FileContents {
     /// Blocks that one write may add by way of the log: so few that a sync of the log is cheaper than one of the file.
     private static let loggedGrowth = 16
+    /// Blocks of one write from which on a record that says which file it is comes by itself.
+    private static let introducedFirst = 8
     /// Bytes that a disk must have left for blocks that find their place later.
     private static let plenty: UInt = 256 << 20
 
-    /// As ``store(_:byteCount:firstBlock:cuttingTo:before:)``, where there is a log.
+    /// As ``store(_:byteCount:firstBlock:cuttingTo:before:_:)``, where there is a log.
     func storeLogged(
         _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?,
-        before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile
+        before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile, _ scratch: Scratch
     ) throws(VaultError) {
         if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
             defer { log.end(ticket) }
@@ -63,7 +65,7 @@ extension FileContents {
                 start: images, count: min(byteCount, logged * BlockGeometry.storedCount))
             (ticket, needsRoom) = try logBlocks(
                 images, firstBlock: firstBlock, count: logged, present: present, isCut: cutSize != nil,
-                growingFrom: growingFrom, before: before, log, file)
+                growingFrom: growingFrom, before: before, log, file, scratch)
         } else if let held = log.hold(file.growsIn.load(ordering: .relaxed)) {
             ticket = held
         } else {
@@ -162,10 +164,12 @@ extension FileContents {
     @inline(__always)
     func readStored(_ buffer: UnsafeMutableRawPointer, count: Int, at offset: Int) throws(Errno) -> Int {
         // Nothing can become pending of blocks that are locked; but it can find its place between a look at the one and at the other.
-        guard let logged, !logged.pending.isEmpty else {
+        guard let lentLogged, lentLogged.lend({ !$0.pending.isEmpty }) else {
             return try disk.read(descriptor, into: buffer, count: count, at: offset)
         }
-        return try logged.pending.read(buffer, count: count, at: offset, descriptor, disk)
+        return try lentLogged.lend { logged throws(Errno) in
+            try logged.pending.read(buffer, count: count, at: offset, descriptor, disk)
+        }
     }
 
     /// Runs what changes the file without a record of its own. The caller has no ticket.
@@ -193,50 +197,57 @@ extension FileContents {
     /// 16 bytes of the first block as it is, where somebody knows.
     private func logBlocks(
         _ images: UnsafeRawBufferPointer, firstBlock: Int, count: Int, present: Int, isCut: Bool, growingFrom: Int?,
-        before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile
+        before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile, _ scratch: Scratch
     ) throws(VaultError) -> (IntentLog.Ticket?, needsRoom: Bool) {
         let size = LogRecord.predecessorCount
-        let outcome: Result<(IntentLog.Ticket?, needsRoom: Bool), VaultError> = withUnsafeTemporaryAllocation(
-            byteCount: count * size, alignment: 16
-        ) { buffer in
-            Result { () throws(VaultError) in
-                guard let base = buffer.baseAddress else { return (nil, false) }
-                var needsRoom = false
-                for index in 0..<count {
-                    let predecessor = base + index * size
-                    if index == 0, let before {
-                        predecessor.storeBytes(of: 0, as: UInt8.self)
-                        (predecessor + 1).copyMemory(from: before, byteCount: size - 1)
-                    } else if try !getPredecessor(
-                        of: firstBlock + index, isPresent: firstBlock + index < present, predecessor)
-                    {
-                        needsRoom = true
-                    }
-                }
-                if needsRoom { try syncCuts(log, file) }
-                let change = LogSegment.BlockChange(
-                    first: firstBlock, isCut: isCut, predecessors: UnsafeRawBufferPointer(buffer), images: images)
-                if let ticket = try log.appendBlocks(change, isGrowing: growingFrom != nil, for: file) {
-                    return (ticket, needsRoom)
-                }
-                let ticket = try log.append(
-                    [change.record], payload: images, growingFrom: growingFrom, for: file, header: header.bytes)
-                return (ticket, needsRoom)
+        let predecessors = scratch.predecessors
+        // Nothing becomes pending of blocks that are locked.
+        let isPending = !file.pending.isEmpty
+        var needsRoom = false
+        for index in 0..<count {
+            let predecessor = predecessors + index * size
+            if index == 0, let before {
+                predecessor.storeBytes(of: 0, as: UInt8.self)
+                (predecessor + 1).copyMemory(from: before, byteCount: size - 1)
+            } else if try !getPredecessor(
+                of: firstBlock + index, isPresent: firstBlock + index < present, isPending: isPending, predecessor)
+            {
+                needsRoom = true
             }
         }
-        return try outcome.get()
+        if needsRoom { try syncCuts(log, file) }
+        let change = LogSegment.BlockChange(
+            first: firstBlock, isCut: isCut,
+            predecessors: UnsafeRawBufferPointer(start: predecessors, count: count * size), images: images)
+        if let ticket = try log.appendBlocks(change, isGrowing: growingFrom != nil, for: file) {
+            return (ticket, needsRoom)
+        }
+        // Many are worth a call for introducing the file, after which they take no allocating.
+        if count > Self.introducedFirst, growingFrom == nil,
+            let introduction = try log.append(
+                [], for: file, header: header.bytes, reserving: LogSegment.byteCount(of: change))
+        {
+            log.end(introduction)
+            if let ticket = try log.appendBlocks(change, isGrowing: false, for: file) { return (ticket, needsRoom) }
+        }
+        let ticket = try log.append(
+            [change.record], payload: images, growingFrom: growingFrom, for: file, header: header.bytes)
+        return (ticket, needsRoom)
     }
 
     /// What is in a block's place, as a record says it. False where that is nothing, or a hole.
     private func getPredecessor(
-        of block: Int, isPresent: Bool, _ predecessor: UnsafeMutableRawPointer
+        of block: Int, isPresent: Bool, isPending: Bool, _ predecessor: UnsafeMutableRawPointer
     ) throws(VaultError) -> Bool {
         let count = BlockGeometry.prefixCount
         let prefix = predecessor + 1
         let got =
             isPresent
             ? try system { () throws(Errno) in
-                try readStored(prefix, count: count, at: BlockGeometry.offset(ofBlock: block))
+                let offset = BlockGeometry.offset(ofBlock: block)
+                return isPending
+                    ? try readStored(prefix, count: count, at: offset)
+                    : try disk.read(descriptor, into: prefix, count: count, at: offset)
             } : 0
         let isStored = got == count
         predecessor.storeBytes(of: isStored ? 0 : 1, as: UInt8.self)

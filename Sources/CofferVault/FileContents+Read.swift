@@ -69,7 +69,7 @@ extension FileContents {
         guard got == stored else {
             throw .damaged(Damage(.short, block: first + got / BlockGeometry.storedCount))
         }
-        scratch.cipher(header.cipher).setOpeningKey(fileKey)
+        let contexts = opening(scratch)
         var info = BlockInfo(rawValue: 0)
         for block in first...last {
             let image = scratch.cipherText + (block - first) * BlockGeometry.storedCount
@@ -90,7 +90,7 @@ extension FileContents {
             // A whole block is decrypted where it is wanted; a part of one goes by the scratch.
             let isWhole = from == 0 && to == plainCount
             let plain = isWhole ? target : scratch.headBlock
-            guard open(image, block: block, count: plainCount, to: plain, &info, keyIsSet: true, scratch) else {
+            guard open(image, block: block, count: plainCount, to: plain, &info, with: contexts, scratch) else {
                 throw .damaged(Damage(.block, block: block))
             }
             if block == finalBlock && !info.isFinal { throw .damaged(Damage(.end, block: block)) }

@@ -167,7 +167,7 @@ extension FileContents {
                 scratch.zeros, count: BlockGeometry.plainCount, block: breaker,
                 info: BlockInfo(final: false, gap: BlockGeometry.maximumGap), nonce: scratch.nonces, to: scratch.probe,
                 scratch)
-            try store(scratch.probe, byteCount: BlockGeometry.storedCount, firstBlock: breaker)
+            try store(scratch.probe, byteCount: BlockGeometry.storedCount, firstBlock: breaker, scratch)
             try release(max(first, low), min(limit, breaker), scratch)
             low = breaker + 1
         }
@@ -197,9 +197,9 @@ extension FileContents {
             scratch.tailBlock, count: count, block: block, info: info, nonce: scratch.nonces, to: scratch.probe, scratch
         )
         do throws(VaultError) {
-            try store(scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: block)
+            try store(scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: block, scratch)
         } catch {
-            try store(scratch.oldImage, byteCount: count + BlockGeometry.overhead, firstBlock: block)
+            try store(scratch.oldImage, byteCount: count + BlockGeometry.overhead, firstBlock: block, scratch)
             throw error
         }
     }

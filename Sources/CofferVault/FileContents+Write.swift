@@ -125,7 +125,7 @@ extension FileContents {
         if last > first && !isTailWhole { merge(data, count: count, at: offset, block: last, into: scratch.tailBlock) }
 
         drawNonces(last - first + 1, scratch)
-        scratch.cipher(header.cipher).setSealingKey(fileKey)
+        let contexts = sealing(scratch)
         for block in first...last {
             let plain: UnsafeRawPointer
             if block == first && !isHeadWhole {
@@ -139,13 +139,13 @@ extension FileContents {
                 plain, count: block == last ? lastCount : BlockGeometry.plainCount, block: block,
                 info: BlockInfo(final: block == finalBlock, gap: block == first ? gap : 0),
                 nonce: scratch.nonces + (block - first) * BlockCipher.nonceCount,
-                to: scratch.cipherText + (block - first) * BlockGeometry.storedCount, keyIsSet: true, scratch)
+                to: scratch.cipherText + (block - first) * BlockGeometry.storedCount, with: contexts, scratch)
         }
         let byteCount = (last - first) * BlockGeometry.storedCount + lastCount + BlockGeometry.overhead
         do throws(VaultError) {
             try store(
                 scratch.cipherText, byteCount: byteCount, firstBlock: first,
-                before: isPrefixKnown ? UnsafeRawPointer(scratch.prefix) : nil)
+                before: isPrefixKnown ? UnsafeRawPointer(scratch.prefix) : nil, scratch)
         } catch {
             try mendTorn(first, last, scratch)
             throw error
@@ -248,7 +248,7 @@ extension FileContents {
                 do throws(VaultError) {
                     try store(
                         scratch.cipherText + (block - first) * BlockGeometry.storedCount,
-                        byteCount: count + BlockGeometry.overhead, firstBlock: block)
+                        byteCount: count + BlockGeometry.overhead, firstBlock: block, scratch)
                 } catch {
                     try giveUp(block, scratch)
                     continue

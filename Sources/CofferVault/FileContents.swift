@@ -38,7 +38,11 @@ public final class FileContents: @unchecked Sendable {
     let company: Company
     /// The intent log, and the file in its terms; both or neither.
     let log: IntentLog?
-    private(set) var logged: LoggedFile?
+    /// Set once by `init`.
+    @exclusivity(unchecked) private(set) var logged: LoggedFile?
+    // The same two, to be lent without counting references.
+    let lentLog: Unmanaged<IntentLog>?
+    @exclusivity(unchecked) private(set) var lentLogged: Unmanaged<LoggedFile>?
     /// Held for a whole call where others write too.
     let turn = RangeLock()
     /// The backing file as it was when it was last loaded, where others write too. Guarded by `turn`.
@@ -47,7 +51,7 @@ public final class FileContents: @unchecked Sendable {
     let knowledge = Mutex(Knowledge())
 
     /// Guarded by `ranges`: changes only under a lock on everything.
-    var header: FileHeader
+    @exclusivity(unchecked) var header: FileHeader
     /// 32 bytes. Guarded like the header.
     let fileKey: UnsafeMutableRawPointer
     private let plainSize: Atomic<Int>
@@ -68,6 +72,7 @@ public final class FileContents: @unchecked Sendable {
         place: (@Sendable () -> [StoredName]?)? = nil, newHeader: FileHeader? = nil, scratch: Scratch
     ) throws(VaultError) {
         self.log = place == nil ? nil : log
+        lentLog = self.log.map { Unmanaged.passUnretained($0) }
         self.disk = disk
         self.company = company
         self.ring = ring
@@ -120,7 +125,9 @@ public final class FileContents: @unchecked Sendable {
 
     private func introduce(_ status: stat, _ place: (@Sendable () -> [StoredName]?)?) {
         guard let log, let place else { return }
-        logged = log.file(status, id: fileID, place: place)
+        let file = log.file(status, id: fileID, place: place)
+        logged = file
+        lentLogged = Unmanaged.passUnretained(file)
     }
 
     /// Believes a header, the file's first bytes and its size. Only under a lock on everything, or while nobody else has the object.
@@ -146,8 +153,10 @@ public final class FileContents: @unchecked Sendable {
         log: IntentLog? = nil, making: IntentLog.Making? = nil, place: (@Sendable () -> [StoredName]?)? = nil,
         scratch: Scratch
     ) throws(VaultError) {
-        var header = FileHeader(cipher: cipher, epoch: ring.newest)
-        if let log, let making { header = log.newHeader(making, cipher: cipher) }
+        let header =
+            if let log, let making { log.newHeader(making, cipher: cipher) } else {
+                FileHeader(cipher: cipher, epoch: ring.newest)
+            }
         try self.init(
             disk: disk, ring: ring, cipher: cipher, descriptor: descriptor, isWritable: true, emptying: true,
             company: company, log: log, place: place, newHeader: header, scratch: scratch)
@@ -163,6 +172,7 @@ public final class FileContents: @unchecked Sendable {
         newCipher = header.cipher
         company = .alone
         log = nil
+        lentLog = nil
         writable = Atomic(true)
         plainSize = Atomic(size)
         fileKey = .allocate(byteCount: SecretKey.byteCount, alignment: 16)

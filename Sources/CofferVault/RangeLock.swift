@@ -7,7 +7,7 @@ import Glibc
 /// lock that covers the last block, or any block before it, what is known of those blocks stays true. A thread holds at most one range of one file, and where it
 /// needs two files (copying between them) it holds neither while it waits for the other. Waiters are not queued: ranges that do not meet never wait for each
 /// other.
-final class RangeLock: @unchecked Sendable {
+struct RangeLock: ~Copyable, @unchecked Sendable {
     /// The end of a range that reaches over all blocks that could ever be.
     static let endless = Int.max
 
@@ -17,17 +17,24 @@ final class RangeLock: @unchecked Sendable {
         var isExclusive: Bool
     }
 
-    // Both are written through pointers because pthread types must not move.
+    /// Who has what, in memory of its own: no reference is counted for it.
+    private struct State {
+        var held: UnsafeMutablePointer<Held>
+        var count = 0
+        var capacity = 4
+        var waiting = 0
+    }
+
+    // All are written through pointers: pthread types must not move.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var held: [Held] = []
-    private var waiting = 0
+    private let state = UnsafeMutablePointer<State>.allocate(capacity: 1)
 
     init() {
         condition.initialize(to: pthread_cond_t())
         BriefMutex.initialize(mutex)
         pthread_cond_init(condition, nil)
-        held.reserveCapacity(4)
+        state.initialize(to: State(held: .allocate(capacity: 4)))
     }
 
     deinit {
@@ -35,37 +42,52 @@ final class RangeLock: @unchecked Sendable {
         pthread_mutex_destroy(mutex)
         condition.deallocate()
         mutex.deallocate()
+        state.pointee.held.deallocate()
+        state.deallocate()
     }
 
     /// Waits until no lock that excludes this one meets `first ... last`, and takes it.
     func lock(_ first: Int, _ last: Int, exclusive: Bool) {
         pthread_mutex_lock(mutex)
         while isBlocked(first, last, exclusive) {
-            waiting += 1
+            state.pointee.waiting += 1
             pthread_cond_wait(condition, mutex)
-            waiting -= 1
+            state.pointee.waiting -= 1
         }
-        held.append(Held(first: first, last: last, isExclusive: exclusive))
+        if state.pointee.count == state.pointee.capacity { grow() }
+        (state.pointee.held + state.pointee.count).initialize(
+            to: Held(first: first, last: last, isExclusive: exclusive))
+        state.pointee.count += 1
         pthread_mutex_unlock(mutex)
     }
 
     /// Gives back a lock taken with the same arguments.
     func unlock(_ first: Int, _ last: Int, exclusive: Bool) {
         pthread_mutex_lock(mutex)
-        for index in held.indices
+        let held = state.pointee.held
+        for index in 0..<state.pointee.count
         where held[index].first == first && held[index].last == last && held[index].isExclusive == exclusive {
-            held.swapAt(index, held.count - 1)
-            held.removeLast()
+            state.pointee.count -= 1
+            held[index] = held[state.pointee.count]
             break
         }
-        if waiting > 0 { pthread_cond_broadcast(condition) }
+        if state.pointee.waiting > 0 { pthread_cond_broadcast(condition) }
         pthread_mutex_unlock(mutex)
     }
 
     private func isBlocked(_ first: Int, _ last: Int, _ exclusive: Bool) -> Bool {
-        for other in held where other.first <= last && first <= other.last && (exclusive || other.isExclusive) {
-            return true
+        for index in 0..<state.pointee.count {
+            let other = state.pointee.held[index]
+            if other.first <= last && first <= other.last && (exclusive || other.isExclusive) { return true }
         }
         return false
+    }
+
+    private func grow() {
+        let (old, count) = (state.pointee.held, state.pointee.count)
+        state.pointee.held = .allocate(capacity: 2 * count)
+        state.pointee.held.moveInitialize(from: old, count: count)
+        state.pointee.capacity = 2 * count
+        old.deallocate()
     }
 }

@@ -28,11 +28,15 @@ public final class Scratch {
     /// Associated data of one block.
     let associatedData: UnsafeMutableRawPointer
 
+    /// What a record says of the blocks before it, for one pass.
+    let predecessors: UnsafeMutableRawPointer
     /// The first bytes of a block that is to be replaced.
     let prefix: UnsafeMutableRawPointer
 
     private let aes: BlockCipher
     private let chacha: BlockCipher
+    private let aesContexts: BlockContexts
+    private let chachaContexts: BlockContexts
     private let all: UnsafeMutableRawPointer
     private let byteCount: Int
 
@@ -40,10 +44,12 @@ public final class Scratch {
     public init() throws(CryptoError) {
         aes = try BlockCipher(.aes256GCM)
         chacha = try BlockCipher(.chacha20Poly1305)
+        aesContexts = aes.contexts
+        chachaContexts = chacha.contexts
         let page = 4096
         let cipherCount = (Self.blockLimit * BlockGeometry.storedCount / page + 1) * page
         let probeCount = (Self.probeLimit * BlockGeometry.storedCount / page + 1) * page
-        byteCount = cipherCount + probeCount + 8 * page
+        byteCount = cipherCount + probeCount + 10 * page
         all = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: page)
         cipherText = all
         probe = all + cipherCount
@@ -58,6 +64,7 @@ public final class Scratch {
         nonces = blocks + 6 * page
         associatedData = blocks + 7 * page
         prefix = associatedData + 64
+        predecessors = blocks + 8 * page
     }
 
     deinit {
@@ -71,12 +78,12 @@ public final class Scratch {
         prefix.copyMemory(from: probe, byteCount: BlockGeometry.prefixCount)
     }
 
-    /// The contexts for a suite.
+    /// The contexts for a suite; as long as this is there.
     @inline(__always)
-    func cipher(_ suite: CipherSuite) -> BlockCipher {
+    func cipher(_ suite: CipherSuite) -> BlockContexts {
         switch suite {
-        case .aes256GCM: aes
-        case .chacha20Poly1305: chacha
+        case .aes256GCM: aesContexts
+        case .chacha20Poly1305: chachaContexts
         }
     }
 }

@@ -8,22 +8,22 @@ struct BlockCipherTests {
         let cipher = try BlockCipher(suite)
         let key = Random.bytes(32)
         let plaintext = Random.bytes(count + 1)
-        cipher.setSealingKey(key)
-        cipher.setOpeningKey(key)
+        cipher.contexts.setSealingKey(key)
+        cipher.contexts.setOpeningKey(key)
         var sealed: [([UInt8], [UInt8], [UInt8])] = []
         // One key, several blocks: nothing of one is left in the next.
         for _ in 0..<3 {
             let nonce = Random.bytes(BlockCipher.nonceCount)
             var body = [UInt8](repeating: 0, count: count + 1)
             var tag = [UInt8](repeating: 0, count: BlockCipher.tagCount)
-            cipher.seal(
+            cipher.contexts.seal(
                 plaintext, count: count, nonce: nonce, associatedData: nonce, associatedDataCount: 12, output: &body,
                 tag: &tag)
             sealed.append((nonce, body, tag))
         }
         for (nonce, body, tag) in sealed.reversed() {
             var output = [UInt8](repeating: 0, count: count + 1)
-            let isOpen = cipher.open(
+            let isOpen = cipher.contexts.open(
                 body, count: count, nonce: nonce, associatedData: nonce, associatedDataCount: 12, tag: tag,
                 output: &output)
             #expect(isOpen && output[..<count] == plaintext[..<count])
@@ -39,8 +39,8 @@ struct BlockCipherTests {
         var row = Random.bytes(24) + [UInt8](repeating: 0, count: 36)
         row.withUnsafeMutableBytes { bytes in
             guard let base = bytes.baseAddress else { return }
-            cipher.setSealingKey(key)
-            cipher.seal(
+            cipher.contexts.setSealingKey(key)
+            cipher.contexts.seal(
                 plaintext, count: 20, nonce: base, associatedData: base + 12, associatedDataCount: 12,
                 output: base + 24, tag: base + 44)
         }
@@ -60,11 +60,11 @@ struct BlockCipherTests {
     }
 
     private func opens(_ row: [UInt8], _ cipher: BlockCipher, _ key: [UInt8]) -> Bool {
-        cipher.setOpeningKey(key)
+        cipher.contexts.setOpeningKey(key)
         var output = [UInt8](repeating: 0, count: 20)
         return row.withUnsafeBytes { bytes in
             guard let base = bytes.baseAddress else { return false }
-            return cipher.open(
+            return cipher.contexts.open(
                 base + 24, count: 20, nonce: base, associatedData: base + 12, associatedDataCount: 12, tag: base + 44,
                 output: &output)
         }

@@ -54,10 +54,10 @@ struct KnownAnswerTests {
         _ plaintext: [UInt8], _ suite: CipherSuite, _ key: [UInt8], nonce: [UInt8], associated: [UInt8]
     ) throws -> [UInt8] {
         let cipher = try BlockCipher(suite)
-        cipher.setSealingKey(key)
+        cipher.contexts.setSealingKey(key)
         var body = [UInt8](repeating: 0, count: plaintext.count + 1)
         var tag = [UInt8](repeating: 0, count: BlockCipher.tagCount)
-        cipher.seal(
+        cipher.contexts.seal(
             plaintext + [0], count: plaintext.count, nonce: nonce, associatedData: associated + [0],
             associatedDataCount: associated.count, output: &body, tag: &tag)
         return body.dropLast() + tag

@@ -78,13 +78,13 @@ struct BlockVectorTests {
         _ plaintext: [UInt8], _ suite: CipherSuite, _ key: [UInt8], index: Int, info: BlockInfo, nonce: [UInt8]
     ) throws -> [UInt8] {
         let cipher = try BlockCipher(suite)
-        cipher.setSealingKey(key)
+        cipher.contexts.setSealingKey(key)
         // Room of one byte at least, so that every buffer has an address.
         var body = [UInt8](repeating: 0, count: plaintext.count + 1)
         var tag = [UInt8](repeating: 0, count: BlockCipher.tagCount)
         let input = plaintext + [0]
         let associated = associatedData(index, info)
-        cipher.seal(
+        cipher.contexts.seal(
             input, count: plaintext.count, nonce: nonce, associatedData: associated,
             associatedDataCount: associated.count, output: &body, tag: &tag)
         return nonce + associated[8...] + body.dropLast() + tag
@@ -96,12 +96,12 @@ struct BlockVectorTests {
         let count = block.count - BlockGeometry.overhead
         try #require(count >= 0)
         let cipher = try BlockCipher(suite)
-        cipher.setOpeningKey(key)
+        cipher.contexts.setOpeningKey(key)
         let word = block[12..<16].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
         let info = BlockInfo(rawValue: word)
         let associated = associatedData(index, info)
         var plaintext = [UInt8](repeating: 0, count: count + 1)
-        let isOpen = cipher.open(
+        let isOpen = cipher.contexts.open(
             Array(block[16...]), count: count, nonce: block, associatedData: associated,
             associatedDataCount: associated.count, tag: Array(block.suffix(16)), output: &plaintext)
         return isOpen ? (Array(plaintext.dropLast()), info) : nil

@@ -54,20 +54,24 @@ struct LogTests {
                             first: 1 << 33, isCut: lastCount == 100, predecessors: predecessors, images: images)
                         let put = try #require(
                             LogSegment.put(
-                                change, file: file, at: offset, generation: generation, ring: ring, into: room))
+                                change, file: file, at: offset, generation: SIMD16(generation),
+                                key: ring.newestSubkey(.log), into: room))
                         let lead = LogSegment.encode(
                             change.record.encoded(file: file), payload: images, at: offset, generation: generation,
                             ring: ring)
                         #expect(Array(put) == lead + Array(images))
                         let (number, record) = try LogRecord.parse(change.record.encoded(file: file))
                         #expect(number == file && record == change.record)
-                        // Where there is no room, nothing is written beyond it.
-                        let small = UnsafeMutableRawBufferPointer(rebasing: room[..<(24 + put.count - 1)])
-                        room[24 + put.count - 1] = 0xA5
-                        #expect(
-                            LogSegment.put(
-                                change, file: file, at: offset, generation: generation, ring: ring, into: small) == nil)
-                        #expect(room[24 + put.count - 1] == 0xA5)
+                        // Where there is no room for the images they are left out, and nothing is written beyond it.
+                        for (size, expected) in [(24 + put.count - 1, lead), (24 + lead.count - 1, nil)] {
+                            let small = UnsafeMutableRawBufferPointer(rebasing: room[..<size])
+                            room[size] = 0xA5
+                            let head = LogSegment.put(
+                                change, file: file, at: offset, generation: SIMD16(generation),
+                                key: ring.newestSubkey(.log), into: small)
+                            #expect(head.map { Array($0) } == expected)
+                            #expect(room[size] == 0xA5)
+                        }
                     }
                 }
             }

@@ -39,7 +39,7 @@ struct StoredFile {
         let key = hash.finish()
         let cipher = try BlockCipher(suite)
         key.withUnsafeBytes { bytes in
-            if let base = bytes.baseAddress { cipher.setOpeningKey(base) }
+            if let base = bytes.baseAddress { cipher.contexts.setOpeningKey(base) }
         }
         let rest = (byteCount - 32) % 4128
         guard byteCount == 64 || rest == 0 || rest > 32 else { throw Fault(description: "size \(byteCount)") }
@@ -80,7 +80,7 @@ struct StoredFile {
                 associated.withUnsafeBytes { data in
                     guard let stored = stored.baseAddress, let plain = plain.baseAddress, let data = data.baseAddress
                     else { return false }
-                    return cipher.open(
+                    return cipher.contexts.open(
                         stored + 16, count: count - 32, nonce: stored, associatedData: data, associatedDataCount: 12,
                         tag: stored + (count - 16), output: plain)
                 }

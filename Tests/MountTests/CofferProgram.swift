@@ -8,11 +8,15 @@ enum CofferProgram {
         if let given = ProcessInfo.processInfo.environment["COFFER_BINARY"] {
             return access(given, X_OK) == 0 ? given : nil
         }
-        // The test bundle is .build/debug/cofferPackageTests.xctest, the program its neighbour.
-        let bundles = CommandLine.arguments.filter { $0.contains(".xctest") } + [CommandLine.arguments[0]]
-        return bundles.map { URL(fileURLWithPath: $0).deletingLastPathComponent().path + "/coffer" }
-            .first { access($0, X_OK) == 0 }
+        return builtBesideTests("coffer")
     }()
+
+    /// What was built beside the test bundle, which is .build/debug/cofferPackageTests.xctest; nil where there is no such file.
+    static func builtBesideTests(_ name: String) -> String? {
+        let bundles = CommandLine.arguments.filter { $0.contains(".xctest") } + [CommandLine.arguments[0]]
+        return bundles.map { URL(fileURLWithPath: $0).deletingLastPathComponent().path + "/" + name }
+            .first { access($0, R_OK) == 0 }
+    }
 
     /// Runs `coffer` with `words` as a person in `directory` would; the machine's memory of vaults is `directory`/state.
     static func run(
@@ -24,8 +28,11 @@ enum CofferProgram {
     }
 
     /// Starts it and returns.
-    static func start(_ words: [String], in directory: String) throws -> RunningProgram {
-        try RunningProgram(commandLine(words, in: directory), environment: environment(directory))
+    static func start(
+        _ words: [String], in directory: String, environment more: [String: String] = [:]
+    ) throws -> RunningProgram {
+        try RunningProgram(
+            commandLine(words, in: directory), environment: environment(directory).merging(more) { $1 })
     }
 
     private static func commandLine(_ words: [String], in directory: String) throws -> [String] {

@@ -17,7 +17,10 @@ final class MountedVault: Sendable {
     /// Mounts and waits until the mount answers.
     ///
     /// Throws the outcome of a `coffer mount` that fails.
-    init(_ name: String, at mountpoint: String, options: [String], in vault: TestVault) throws {
+    init(
+        _ name: String, at mountpoint: String, options: [String], in vault: TestVault,
+        environment: [String: String] = [:]
+    ) throws {
         self.name = name
         self.mountpoint = mountpoint
         self.vault = vault
@@ -25,7 +28,7 @@ final class MountedVault: Sendable {
         let before = try status(of: path)
         driver = try CofferProgram.start(
             ["mount", "--foreground", "--log-file", "log", "--passphrase-file", "key"] + options + [name, mountpoint],
-            in: vault.directory)
+            in: vault.directory, environment: environment)
         for _ in 0..<30_000 {
             if let ended = driver.poll() { throw driver.outcome(ended) }
             // Once the mount is there this waits for the driver's first answer.

@@ -8,7 +8,8 @@ extension LogSegment {
         let first: Int
         let isCut: Bool
         let predecessors: UnsafeRawBufferPointer
-        let images: UnsafeRawBufferPointer
+        /// The payload.
+        public let images: UnsafeRawBufferPointer
 
         /// `predecessors` has ``LogRecord/predecessorCount`` bytes for each block, as the record has them; `images` are end to end.
         public init(first: Int, isCut: Bool, predecessors: UnsafeRawBufferPointer, images: UnsafeRawBufferPointer) {
@@ -37,12 +38,16 @@ extension LogSegment {
         }
     }
 
-    /// Bytes of room that ``put(_:file:at:generation:ring:into:)`` takes before the record.
+    /// Bytes of room that ``put(_:file:at:generation:key:into:)`` takes before the record.
     private static let leadCount = 24
 
-    /// Puts a record for file number `file`, which begins at `offset` of the segment, and its payload somewhere into `room`. Returns where; nil where it does not fit.
+    /// Bytes of a change's record with its payload.
+    public static func byteCount(of change: BlockChange) -> Int { change.byteCount }
+
+    /// Puts a record for file number `file`, authenticated with the newest log key, which begins at `offset` of the segment, somewhere into `room`, and its payload behind it where there is room for that too.
+    /// Returns where: without the payload, ``BlockChange/images`` follow it in the segment. Nil where even the record does not fit.
     public static func put(
-        _ change: BlockChange, file: UInt32, at offset: Int, generation: [UInt8], ring: KeyRing,
+        _ change: BlockChange, file: UInt32, at offset: Int, generation: SIMD16<UInt8>, key: SecretKey,
         into room: UnsafeMutableRawBufferPointer
     ) -> UnsafeRawBufferPointer? {
         let images = change.images
@@ -52,9 +57,10 @@ extension LogSegment {
         let blockCount = change.predecessors.count / LogRecord.predecessorCount
         let descriptorEnd = leadCount + 8 + change.descriptorCount
         let prefixes = blockCount * BlockGeometry.prefixCount
-        guard max(leadCount + change.byteCount, descriptorEnd + prefixes) <= room.count else { return nil }
+        let headEnd = descriptorEnd + macCount
+        guard max(headEnd, descriptorEnd + prefixes) <= room.count else { return nil }
         // What the MAC is of, in its order; the record is in the midst of it.
-        generation.withUnsafeBytes { if let bytes = $0.baseAddress { base.copyMemory(from: bytes, byteCount: 16) } }
+        base.storeBytes(of: generation, as: SIMD16<UInt8>.self)
         base.storeBytes(of: UInt64(offset).littleEndian, toByteOffset: 16, as: UInt64.self)
         let record = base + leadCount
         record.storeBytes(of: UInt32(change.descriptorCount).littleEndian, as: UInt32.self)
@@ -72,10 +78,13 @@ extension LogSegment {
             end += count
         }
         withUnsafeTemporaryAllocation(byteCount: macCount, alignment: 16) { mac in
-            Hash.keyed(ring.newestSubkey(.log), UnsafeRawBufferPointer(start: base, count: end), into: mac)
+            Hash.keyed(key, UnsafeRawBufferPointer(start: base, count: end), into: mac)
             if let bytes = mac.baseAddress { (base + descriptorEnd).copyMemory(from: bytes, byteCount: macCount) }
         }
-        (base + descriptorEnd + macCount).copyMemory(from: image, byteCount: images.count)
+        if leadCount + change.byteCount > room.count {
+            return UnsafeRawBufferPointer(start: record, count: headEnd - leadCount)
+        }
+        (base + headEnd).copyMemory(from: image, byteCount: images.count)
         return UnsafeRawBufferPointer(start: record, count: change.byteCount)
     }
 }

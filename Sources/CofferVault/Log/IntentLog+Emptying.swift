@@ -65,6 +65,7 @@ extension IntentLog {
             } else {
                 // Nothing is pending of a log that holds nothing.
                 let isIdle = !isStopping && segments[active].written == LogSegment.headerCount && pendingFiles.isEmpty
+                if isIdle { kept.trim() }
                 wait(milliseconds: isIdle ? nil : 200)
             }
         }
@@ -76,6 +77,7 @@ extension IntentLog {
         let files = pendingFiles
         pendingFiles = [:]
         pendingBytes = 0
+        for file in files.values { file.isPending = false }
         var failure: VaultError?
         for (key, file) in files {
             unlock()
@@ -83,6 +85,7 @@ extension IntentLog {
             lock()
             if !file.pending.isEmpty {
                 pendingFiles[key] = file
+                file.isPending = true
                 signal()
             }
             if case .failure(let error) = outcome { failure = error }
@@ -100,7 +103,10 @@ extension IntentLog {
     /// A file has something pending.
     func notePending(_ file: LoggedFile, byteCount: Int) {
         lock()
-        pendingFiles[file.key] = file
+        if !file.isPending {
+            file.isPending = true
+            pendingFiles[file.key] = file
+        }
         pendingBytes += byteCount
         // Whoever waits for everybody to end must know; and so much is not left for later.
         if isEmptying || isClosed || pendingBytes >= Self.pendingLimit { signal() }

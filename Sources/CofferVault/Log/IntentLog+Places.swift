@@ -134,6 +134,7 @@ extension IntentLog {
         lock()
         defer { unlock() }
         if files[file.key] === file { files[file.key] = nil }
+        file.lastOrder = 0
     }
 
     /// Runs what changes places, while no place is being written.

@@ -6,16 +6,17 @@ import SystemPackage
 /// Appending, waiting, ending.
 extension IntentLog {
     /// Appends what is about to be done to `file`, whose header is `header`; nil where the file has no name any more, so that nothing needs to be recovered.
-    /// The payload is the last record's. With `growingFrom`, blocks will be added beyond that ciphertext size without a record of theirs. From here until
+    /// The payload is the last record's. The segment will have room for
+    /// `reserving` more bytes. With `growingFrom`, blocks will be added beyond that ciphertext size without a record of theirs. From here until
     /// `end` the segment stays.
     func append(
         _ records: [LogRecord], payload: UnsafeRawBufferPointer? = nil, growingFrom: Int? = nil,
-        for file: LoggedFile, header: [UInt8]
+        for file: LoggedFile, header: [UInt8], reserving: Int = 0
     ) throws(VaultError) -> Ticket? {
         lock()
         defer { unlock() }
         if file.number?.order == segments[active].order,
-            let ticket = try appendLocked(records, payload, growingFrom, file, header, path: nil)
+            let ticket = try appendLocked(records, payload, growingFrom, file, header, path: nil, reserving: reserving)
         {
             return ticket
         }
@@ -27,10 +28,10 @@ extension IntentLog {
         let path = place()
         lock()
         guard let path else { return nil }
-        return try appendLocked(records, payload, growingFrom, file, header, path: path)
+        return try appendLocked(records, payload, growingFrom, file, header, path: path, reserving: reserving)
     }
 
-    /// As above, of blocks of a file that the segment knows and has room for, and without allocating; nil where that is not so. With `isGrowing`, it must
+    /// As above, of blocks of a file that the segment knows, and without allocating; nil where it does not, or is full. With `isGrowing`, it must
     /// also know that blocks are added.
     func appendBlocks(
         _ change: LogSegment.BlockChange, isGrowing: Bool, for file: LoggedFile
@@ -42,31 +43,44 @@ extension IntentLog {
             !isGrowing || file.growsIn.load(ordering: .relaxed) == order
         else { return nil }
         let start = segments[active].written
-        guard
+        let total = LogSegment.byteCount(of: change)
+        guard extend(by: total),
             let bytes = LogSegment.put(
-                change, file: number.file, at: start, generation: segments[active].generation, ring: ring, into: room),
-            let base = bytes.baseAddress, start + bytes.count <= segments[active].allocated
+                change, file: number.file, at: start, generation: segments[active].generationBytes, key: recordKey,
+                into: room),
+            let base = bytes.baseAddress, let images = change.images.baseAddress
         else { return nil }
         do throws(Errno) {
             try disk.write(segments[active].descriptor, base, count: bytes.count, at: start)
+            // What is large is not copied first.
+            if bytes.count < total {
+                try disk.write(
+                    segments[active].descriptor, images, count: change.images.count, at: start + bytes.count)
+            }
         } catch {
             throw .system(error)
         }
         if start == LogSegment.headerCount { noteBegun() }
-        segments[active].written += bytes.count
+        segments[active].written += total
         segments[active].users += 1
-        file.lastOrder = order
-        file.isVoid = false
-        files[file.key] = file
+        note(file, in: order)
         return Ticket(segment: active, order: segments[active].order, end: segments[active].written)
+    }
+
+    /// A segment speaks of a file.
+    private func note(_ file: LoggedFile, in order: UInt64) {
+        file.isVoid = false
+        if file.lastOrder == order { return }
+        file.lastOrder = order
+        files[file.key] = file
     }
 
     /// Nil where the active segment does not know the file by now, and there is no path.
     private func appendLocked(
         _ records: [LogRecord], _ payload: UnsafeRawBufferPointer?, _ growingFrom: Int?, _ file: LoggedFile,
-        _ header: [UInt8], path: [StoredName]?
+        _ header: [UInt8], path: [StoredName]?, reserving: Int
     ) throws(VaultError) -> Ticket? {
-        let ticket = try appendLocked(payload) { segment in
+        let ticket = try appendLocked(payload, reserving: reserving) { segment in
             let isKnown = file.number?.order == segment.order
             guard isKnown || path != nil else { return nil }
             let number = isKnown ? file.number?.file ?? 0 : segment.files
@@ -84,17 +98,15 @@ extension IntentLog {
             file.number = (order, segments[ticket.segment].files)
             segments[ticket.segment].files += 1
         }
-        file.lastOrder = order
-        file.isVoid = false
+        note(file, in: order)
         if case .synced = records.last { file.isVoid = true }
-        files[file.key] = file
         return ticket
     }
 
     /// Appends the records that `make` has for the active segment, with the numbers of their files; nil where it has none. It is asked again where another
     /// segment becomes active meanwhile.
     func appendLocked(
-        _ payload: UnsafeRawBufferPointer?, _ make: (Segment) -> [(UInt32, LogRecord)]?
+        _ payload: UnsafeRawBufferPointer?, reserving: Int = 0, _ make: (Segment) -> [(UInt32, LogRecord)]?
     ) throws(VaultError) -> Ticket? {
         while true {
             while isClosed { wait() }
@@ -112,7 +124,7 @@ extension IntentLog {
                     at: segment.written + bytes.count, generation: segment.generation, ring: ring, to: &bytes)
             }
             let total = bytes.count + (payload?.count ?? 0)
-            if !extend(by: total) {
+            if !extend(by: total + reserving) {
                 guard segment.written > LogSegment.headerCount else { throw .system(.noSpace) }
                 try makeRoomLocked()
                 continue

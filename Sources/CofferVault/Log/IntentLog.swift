@@ -26,7 +26,11 @@ public final class IntentLog: @unchecked Sendable {
         let descriptor: Int32
         /// Counts how often any segment was begun; the number of this one's present contents.
         var order: UInt64 = 0
-        var generation: [UInt8] = []
+        var generation: [UInt8] = [] {
+            didSet { generationBytes = SIMD16(generation) }
+        }
+        /// The same, as what is copied without counting references.
+        private(set) var generationBytes = SIMD16<UInt8>()
         /// When it was begun, in seconds since 1970.
         var begun: Int64 = 0
         /// What the file has room for without growing.
@@ -49,12 +53,14 @@ public final class IntentLog: @unchecked Sendable {
 
     let disk: Disk
     let ring: KeyRing
+    /// What records are authenticated with.
+    let recordKey: SecretKey
     let rootDescriptor: Int32
     private let capacity: Int
     /// The segments' files.
     let descriptors: [Int32]
     /// What is kept in memory of what is pending.
-    let kept = KeptImage.Budget()
+    let kept = KeptImages()
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     /// What the keeper waits for.
@@ -93,6 +99,7 @@ public final class IntentLog: @unchecked Sendable {
         precondition(descriptors.count == 2)
         self.disk = disk
         self.ring = ring
+        recordKey = ring.newestSubkey(.log)
         self.rootDescriptor = rootDescriptor
         self.capacity = capacity
         self.descriptors = descriptors
@@ -182,16 +189,15 @@ public final class IntentLog: @unchecked Sendable {
 
     /// Makes room for `count` more bytes in the active segment; false where it is full, or the disk is.
     func extend(by count: Int) -> Bool {
-        let segment = segments[active]
-        let needed = segment.written + count
-        if needed <= segment.allocated { return true }
+        let needed = segments[active].written + count
+        if needed <= segments[active].allocated { return true }
         guard needed <= capacity else { return false }
         let target = min(capacity, (needed + Self.step - 1) / Self.step * Self.step)
         do throws(Errno) {
             // The last room is not for the log: without more it only changes segments more often.
             let status = try disk.fileSystemStatus(rootDescriptor)
             guard status.f_bavail * status.f_frsize >= Self.step * 32 else { return false }
-            try fill(segment.descriptor, from: segment.allocated, to: target)
+            try fill(segments[active].descriptor, from: segments[active].allocated, to: target)
             segments[active].allocated = target
             return true
         } catch {

@@ -19,8 +19,10 @@ public final class LoggedFile: @unchecked Sendable {
     var place: @Sendable () -> [StoredName]?
     /// The file's number in a segment, and which segment that is.
     var number: (order: UInt64, file: UInt32)?
-    /// The segment that speaks of it last; 0 for none.
+    /// The segment that speaks of it last, in whose time it is among the log's files; 0 for none.
     var lastOrder: UInt64 = 0
+    /// It is among those that have something pending.
+    var isPending = false
     /// What the last segment says of it is void: all of it is on the disk.
     var isVoid = true
 

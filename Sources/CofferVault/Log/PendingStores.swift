@@ -20,7 +20,7 @@ final class PendingStores: @unchecked Sendable {
         let descriptor: Int32
         let offset: Int
         /// The same in memory, where there was room.
-        let kept: KeptImage?
+        let kept: KeptImages.Kept?
         /// The ciphertext size that the file is cut to behind them.
         let cutSize: Int?
 
@@ -70,7 +70,7 @@ final class PendingStores: @unchecked Sendable {
         _ ticket: IntentLog.Ticket, _ images: UnsafeRawPointer, first: Int, byteCount: Int, cutSize: Int?,
         _ log: IntentLog, in file: FileContents
     ) {
-        let kept = KeptImage(images, count: byteCount, log.kept)
+        let kept = log.kept.keep(images, count: byteCount)
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         let store = Store(
@@ -81,7 +81,7 @@ final class PendingStores: @unchecked Sendable {
         if cutSize != nil { blocks = blocks.filter { $0.key < store.first } }
         for block in store.first...store.last { blocks[block] = store.sequence }
         highest = cutSize != nil ? store.last : max(highest, store.last)
-        owner = file
+        if owner !== file { owner = file }
         noteTicket(ticket)
         count.store(stores.count, ordering: .releasing)
     }
@@ -175,7 +175,7 @@ final class PendingStores: @unchecked Sendable {
         try applying.withLock { _ throws(VaultError) in
             // Another thread may have stored some of it meanwhile; and what was added since is not durable.
             let batch = snapshot().stores.filter { $0.sequence <= last }
-            let (done, released, outcome) = store(batch, isProtected: failure == nil)
+            let (done, released, outcome) = store(batch, isProtected: failure == nil, log.kept)
             for store in batch.prefix(done) { log.end(store.ticket) }
             if let failure {
                 log.noteFailedSync()
@@ -189,18 +189,19 @@ final class PendingStores: @unchecked Sendable {
     /// Gives up what was added of blocks from `block` on: a program was told that it failed.
     func discard(from block: Int, _ log: IntentLog) {
         applying.withLock { _ in
-            let (given, released) = drop(from: block)
+            let (given, released) = drop(from: block, log.kept)
             for store in given { log.end(store.ticket) }
             withExtendedLifetime(released) {}
         }
     }
 
-    private func drop(from block: Int) -> ([Store], released: FileContents?) {
+    private func drop(from block: Int, _ memory: KeptImages) -> ([Store], released: FileContents?) {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         let given = stores.filter { $0.first >= block }
         stores.removeAll { $0.first >= block }
         blocks = blocks.filter { $0.key < block }
+        for store in given { if let kept = store.kept { memory.giveBack(kept) } }
         recount()
         guard stores.isEmpty else { return (given, nil) }
         defer { owner = nil }
@@ -215,7 +216,7 @@ final class PendingStores: @unchecked Sendable {
 
     /// Returns how many were stored, and the file where it need not stay open any longer. The caller holds `applying`.
     private func store(
-        _ batch: [Store], isProtected: Bool
+        _ batch: [Store], isProtected: Bool, _ memory: KeptImages
     ) -> (done: Int, released: FileContents?, outcome: Result<Void, Errno>) {
         pthread_mutex_lock(mutex)
         let file = owner
@@ -248,15 +249,16 @@ final class PendingStores: @unchecked Sendable {
             }
             try file.disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim)
         }
-        return (done, leave(batch.prefix(done)) ? file : nil, outcome)
+        return (done, leave(batch.prefix(done), memory) ? file : nil, outcome)
     }
 
     /// These are in their place. Whether nothing else is pending.
-    private func leave(_ batch: ArraySlice<Store>) -> Bool {
+    private func leave(_ batch: ArraySlice<Store>, _ memory: KeptImages) -> Bool {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         for store in batch {
             for block in store.first...store.last where blocks[block] == store.sequence { blocks[block] = nil }
+            if let kept = store.kept { memory.giveBack(kept) }
         }
         stores.removeFirst(batch.count)
         recount()
