@@ -83,6 +83,11 @@ extension Vault {
         try move(old, from: source, to: new.0, replacing: mode == .replace ? existing : nil, in: target, mode)
 
         // From here on the rename has happened, whatever becomes of the rest.
+        if let movedDirectory, movedDirectory.takesNewID, !keepsEntryOrder {
+            tidy { () throws(VaultError) in
+                try system { () throws(Errno) in try syncDirectory(movedDirectory.descriptor) }
+            }
+        }
         if mode != .exchange { tidy { () throws(VaultError) in try removeCompanions(of: old.name, in: source) } }
         // A link's overflow file stays where another name of the same link may need it.
         if let overflow, isElsewhere, old.status.st_nlink == 1 {
@@ -185,6 +190,8 @@ extension Vault {
         let identity: DirectoryIdentity
         /// It goes on using the id that its old place derives, so the parent must be marked.
         let leavesID: Bool
+        /// It was empty, and what will be in it is bound to its new place. Where a file system may write what is in it and not that it is there, it must be made to.
+        let takesNewID: Bool
         /// It has records of the place that it leaves.
         let hasOldRecords: Bool
         /// The mode that it had, where that was lifted so that its owner may put records in.
@@ -206,6 +213,7 @@ extension Vault {
                 // Nothing is bound to an id of it, so it takes the one of its new place.
                 return Move(
                     descriptor: descriptor, identity: DirectoryIdentity(derived: newPlace), leavesID: false,
+                    takesNewID: true,
                     hasOldRecords: leftovers.contains(ReservedName.directory), liftedMode: lifted)
             }
             var pins = before.pins
@@ -221,7 +229,8 @@ extension Vault {
                 isClosed: intoMarked && !pins.contains(newPlace))
             try writeRecords([before, after], in: descriptor)
             return Move(
-                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true,
+                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), takesNewID: false,
+                hasOldRecords: true,
                 liftedMode: lifted)
         } catch {
             restoreMode(descriptor, lifted)
