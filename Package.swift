@@ -17,6 +17,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
@@ -30,7 +31,7 @@ let package = Package(
         // Keys in locked memory, AEAD, KDF, random. No I/O, no format.
         .target(
             name: "CofferCrypto",
-            dependencies: ["CSodium", "CCrypto"],
+            dependencies: ["CSodium", "CCrypto", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
         // Bytes <-> meaning. Pure.
         .target(

@@ -78,6 +78,23 @@ public final class SecretKey: @unchecked Sendable {
         }
     }
 
+    /// The BLAKE2b-256 of `content`.
+    public convenience init(hashing content: [UInt8]) throws(CryptoError) {
+        try self.init { target in
+            guard let output = target.baseAddress else { return }
+            crypto_generichash(
+                output.assumingMemoryBound(to: UInt8.self), Self.byteCount, content, UInt64(content.count), nil, 0)
+        }
+    }
+
+    /// BLAKE2b-256 under this key of a label that separates uses, and `input`.
+    public func derived(_ label: StaticString, _ input: [UInt8]) throws(CryptoError) -> SecretKey {
+        let all = label.withUTF8Buffer { Array($0) } + input
+        return try SecretKey { target in
+            all.withUnsafeBytes { Hash.keyed(self, $0, into: target) }
+        }
+    }
+
     /// Lends the key's bytes.
     @inline(__always)
     public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {

@@ -24,6 +24,20 @@ public enum KeysError: Error, Equatable, Sendable, CustomStringConvertible {
     case wrongSecret(type: String)
     /// A passphrase without a single byte.
     case emptyPassphrase
+    /// A key file without a single byte.
+    case emptyKeyFile
+    /// What was typed is no recovery code as it was printed; why.
+    case mistypedCode(String)
+    /// A text that is no recipient; why.
+    case badRecipient(String)
+    /// A text that is no identity, or one that cannot be used so; why.
+    case badIdentity(String)
+    /// No slot, or more than one, is meant by this.
+    case noSuchSlot(String)
+    /// Removing this slot would leave none that a person could use.
+    case lastSlot
+    /// There are as many slots as there may be.
+    case tooManySlots
     /// The bytes of memory that a slot asks for could not be had.
     case outOfMemory(Int)
     /// A system call failed; what it was to do.
@@ -47,6 +61,14 @@ public enum KeysError: Error, Equatable, Sendable, CustomStringConvertible {
         case .noSlot(let type): "it has no \(type) slot to unlock it with"
         case .wrongSecret(let type): "wrong \(type)"
         case .emptyPassphrase: "the passphrase is empty"
+        case .emptyKeyFile: "the key file is empty"
+        case .mistypedCode(let reason): "this is no recovery code: \(reason)"
+        case .badRecipient(let reason): "this is no recipient: \(reason)"
+        case .badIdentity(let reason): "this is no identity that can be used: \(reason)"
+        case .noSuchSlot(let name):
+            "no slot, or more than one, is meant by \(quoted(name)); 'coffer key list' shows their ids"
+        case .lastSlot: "this is the last slot that anybody could open the vault with; add another one first"
+        case .tooManySlots: "it has \(VaultConfig.slotLimit) slots, which is all that there may be"
         case .outOfMemory(let bytes):
             "unlocking needs \(bytes >> 20) MiB of memory, which this machine does not have free"
         case .system(let deed, let code): "cannot \(deed): \(code)"

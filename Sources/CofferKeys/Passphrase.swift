@@ -1,6 +1,9 @@
 import CofferCrypto
 
-/// What a person types: bytes, as they come, wiped when the last reference goes.
+/// What a person types, wiped when the last reference goes.
+///
+/// UTF-8 is brought into normalization form C: keyboards and systems differ in whether they give letters with accents as one character or as two, and the same
+/// passphrase must open the vault on all of them. Other bytes stay as they are.
 public final class Passphrase: @unchecked Sendable {
     // Written only by init and deinit, so that sharing between threads is safe.
     private(set) var bytes: [UInt8]
@@ -9,7 +12,7 @@ public final class Passphrase: @unchecked Sendable {
     public init(consuming source: inout [UInt8]) throws(KeysError) {
         guard !source.isEmpty else { throw .emptyPassphrase }
         // A copy with a buffer of its own, so that wiping one does not first duplicate the other.
-        bytes = source.withUnsafeBufferPointer { Array($0) }
+        bytes = UnicodeForm.composed(source)
         wipe(&source)
     }
 
@@ -21,6 +24,11 @@ public final class Passphrase: @unchecked Sendable {
 
     deinit {
         wipe(&bytes)
+    }
+
+    /// Lends the bytes.
+    public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        bytes.withUnsafeBytes(body)
     }
 
     /// Whether two are the same.

@@ -3,8 +3,7 @@ public import CofferFormat
 
 /// One kind of secret that unlocks slots: a value of the type holds the secret.
 ///
-/// A new kind is one new file: a type with this conformance and a function that makes its slot. `VaultUnlocker` does
-/// the rest.
+/// A new kind is one new file: a type with this conformance, one with that to ``SlotMaker`` (it may be the same), and a line in ``SlotTypes``.
 public protocol SlotType: Sendable {
     /// The slot's `type` in coffer.json.
     static var typeName: String { get }
@@ -17,4 +16,81 @@ public protocol SlotType: Sendable {
 
     /// The key-encryption key that the secret yields for a slot that passed `check`.
     func key(for slot: KeySlot) throws(KeysError) -> SecretKey
+}
+
+/// What a new slot is made from: a secret, or a public key.
+public protocol SlotMaker: Sendable {
+    /// Which slots it makes.
+    associatedtype Slot: SlotType
+
+    /// The members by which this kind of slot is told from others and unlocked, and the key-encryption key that they and the secret yield.
+    func newMembers() throws(KeysError) -> (members: [KeySlot.Member], key: SecretKey)
+}
+
+extension SlotMaker {
+    /// A new slot that holds the ring key. `label` is free text; `created` is when, as ISO 8601 in UTC.
+    public func makeSlot(
+        holding ringKey: SecretKey, label: String, created: String
+    ) throws(KeysError) -> KeySlot {
+        let (members, key) = try newMembers()
+        let slot = KeySlot(
+            members: [
+                .init(name: "type", value: .text(Slot.typeName)),
+                .init(name: "id", value: .text(Hex.encode(Random.bytes(8)))),
+                .init(name: "label", value: .text(label)),
+                .init(name: "created", value: .text(created)),
+            ] + members)
+        let wrapped: KeySlot
+        do {
+            wrapped = try slot.wrapping(ringKey, under: key)
+        } catch {
+            throw KeysError(error)
+        }
+        // What reading would refuse must not be made.
+        do {
+            _ = try Slot.check(wrapped, path: "new slot")
+        } catch {
+            throw .config(error)
+        }
+        return wrapped
+    }
+}
+
+/// The kinds of slots that this version can unlock.
+public enum SlotTypes {
+    /// All of them.
+    public static let all: [any SlotType.Type] = [
+        PassphraseSlot.self, KeyFileSlot.self, RecoverySlot.self, RecipientSlot.self,
+    ]
+
+    /// Whether a slot is one that a person with its secret could use by this version.
+    public static func isUsable(_ slot: KeySlot) -> Bool {
+        all.contains { type in
+            guard type.typeName == slot.type else { return false }
+            do {
+                _ = try type.check(slot, path: "slot")
+                return true
+            } catch {
+                return false
+            }
+        }
+    }
+}
+
+extension KeySlot {
+    /// Bytes of a wrapped ring key.
+    static let wrapCount = SecretKey.byteCount + KeyWrap.overhead
+
+    /// A member that is the base64url of `count` bytes.
+    func bytes(_ name: String, count: Int, path: String) throws(ConfigError) -> [UInt8] {
+        guard let bytes = text(name).flatMap({ Base64URL.decode($0) }), bytes.count == count else {
+            throw .field("\(path).\(name)", problem: "is not the base64url of \(count) bytes")
+        }
+        return bytes
+    }
+
+    /// Checks the member that holds the ring key.
+    func checkWrap(path: String) throws(ConfigError) {
+        _ = try bytes("wrap", count: Self.wrapCount, path: path)
+    }
 }

@@ -18,6 +18,11 @@ public struct VaultCreation: Sendable {
 
     /// A new vault that `passphrase` opens, with random keys; nothing is written yet.
     public func make(passphrase: Passphrase) throws(KeysError) -> UnlockedVault {
+        try make([(NewPassphrase(passphrase, cost: cost), label)])
+    }
+
+    /// As above, for a vault that any of several secrets opens, each with its label.
+    public func make(_ makers: [(maker: any SlotMaker, label: String)]) throws(KeysError) -> UnlockedVault {
         let ring: KeyRing
         let ringKey: SecretKey
         let vaultID = Random.bytes(VaultConfig.vaultIDCount)
@@ -29,19 +34,23 @@ public struct VaultCreation: Sendable {
         } catch {
             throw KeysError(error)
         }
-        let slot = try PassphraseSlot.make(
-            for: passphrase, holding: ringKey, cost: cost, label: label, created: Self.now())
+        var slots: [KeySlot] = []
+        for (maker, label) in makers {
+            slots.append(try maker.makeSlot(holding: ringKey, label: label, created: KeyTime.now()))
+        }
         let config = VaultConfig(
-            vaultID: vaultID, cipher: cipher, nameMax: nameMax, counter: 1, ring: wrappedRing, slots: [slot])
+            vaultID: vaultID, cipher: cipher, nameMax: nameMax, counter: 1, ring: wrappedRing, slots: slots)
         do {
             let file = try ConfigFile(sealing: config, with: ring)
-            return UnlockedVault(file: file, config: file.unverified, ring: ring)
+            return UnlockedVault(file: file, config: file.unverified, ring: ring, ringKey: ringKey)
         } catch {
             throw .config(error)
         }
     }
+}
 
-    private static func now() -> String {
-        Date.now.formatted(.iso8601)
-    }
+/// When a slot or an identity was made.
+public enum KeyTime {
+    /// ISO 8601 in UTC, to the second.
+    public static func now() -> String { Date.now.formatted(.iso8601) }
 }

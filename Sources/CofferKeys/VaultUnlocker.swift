@@ -9,6 +9,10 @@ public struct UnlockedVault: Sendable {
     public let config: VaultConfig
     /// The vault's keys.
     public let ring: KeyRing
+    /// What every slot holds.
+    let ringKey: SecretKey
+    /// Which slot opened it; nil where none did.
+    public internal(set) var openedSlot: KeySlot?
 
     /// What stands for each vault key, by epoch: 32 hexadecimal digits.
     public var fingerprints: [UInt8: String] {
@@ -39,7 +43,9 @@ public enum VaultUnlocker {
                 if error == .notAuthentic { continue }
                 throw KeysError(error)
             }
-            return try open(file, with: ringKey)
+            var vault = try open(file, with: ringKey)
+            vault.openedSlot = slot
+            return vault
         }
         throw .wrongSecret(type: Secret.typeName)
     }
@@ -57,7 +63,7 @@ public enum VaultUnlocker {
             throw KeysError(error)
         }
         do {
-            return UnlockedVault(file: file, config: try file.verified(with: ring), ring: ring)
+            return UnlockedVault(file: file, config: try file.verified(with: ring), ring: ring, ringKey: ringKey)
         } catch {
             throw .config(error)
         }

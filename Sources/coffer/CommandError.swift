@@ -15,8 +15,10 @@ struct CommandError: Error, CustomStringConvertible {
     init(_ error: KeysError, vault path: String) {
         let name = quoted(path)
         switch error {
+        case .wrongSecret("passphrase"):
+            self.init(.wrongPassphrase, "wrong passphrase for \(name); try again, minding upper and lower case")
         case .wrongSecret(let type):
-            self.init(.wrongPassphrase, "wrong \(type) for \(name); try again, minding upper and lower case")
+            self.init(.wrongPassphrase, "wrong \(type) for \(name): it opens none of its slots")
         case .notAVault:
             self.init(.notAVault, "\(name) is not a vault: it has no coffer.json; make one with 'coffer init'")
         case .onlyOtherConfig: self.init(.notAVault, "\(name): \(error)")
@@ -31,7 +33,10 @@ struct CommandError: Error, CustomStringConvertible {
                 .damagedConfig,
                 "\(name): \(error); coffer.json.previous or a copy of the vault may hold a good one")
         case .noSlot: self.init(.wrongPassphrase, "\(name): \(error)")
-        case .emptyPassphrase: self.init(.noPassphrase, "\(error); nothing was done")
+        case .emptyPassphrase, .emptyKeyFile: self.init(.noPassphrase, "\(error); nothing was done")
+        case .mistypedCode: self.init(.wrongPassphrase, "\(error)")
+        case .badRecipient, .badIdentity: self.init(.noPassphrase, "\(error)")
+        case .noSuchSlot, .lastSlot, .tooManySlots: self.init(.other, "\(name): \(error); nothing was changed")
         case .system: self.init(.inputOutput, "\(name): \(error)")
         case .vaultChanged:
             self.init(

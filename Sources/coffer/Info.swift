@@ -32,7 +32,7 @@ struct Info: ParsableCommand {
     func run() throws {
         let directory = try VaultDirectory.open(vault)
         let report: InfoReport
-        if verify || unlock.passphrase.isGiven {
+        if verify || unlock.isGiven {
             let opened = try unlock.open(directory)
             report = InfoReport(
                 opened.config, path: vault, keys: opened, census: try ForeignFiles.count(in: opened, directory))

@@ -25,7 +25,7 @@ struct Mount: ParsableCommand {
 
             Mount options (-o):
               ro, allow_other, idle=DURATION, log_file=FILE
-              passphrase_file=FILE, passphrase_command=CMD
+              passphrase_file=FILE, passphrase_command=CMD, key_file=FILE, identity=FILE
               multi_writer (or shared: as --shared; mount(8) and fstab(5) understand the short one in a way of their own)
               allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
               noexec, noatime, nodiratime, sync, dirsync
@@ -88,6 +88,13 @@ struct Mount: ParsableCommand {
         var unlocking = unlock
         unlocking.passphrase.passphraseFile = unlock.passphrase.passphraseFile ?? flags.passphraseFile
         unlocking.passphrase.passphraseCommand = unlock.passphrase.passphraseCommand ?? flags.passphraseCommand
+        unlocking.keyFile = unlock.keyFile ?? flags.keyFile
+        unlocking.identity = unlock.identity ?? flags.identity
+        do {
+            try unlocking.validate()
+        } catch {
+            throw CommandError(.usage, "\(error)")
+        }
         let log = try Self.logTarget(logFile ?? flags.logFile, foreground: foreground)
 
         // Before anything starts a thread. The child asks for the passphrase, so that keys never cross from one process to the other.

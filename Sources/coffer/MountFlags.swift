@@ -17,6 +17,8 @@ struct MountFlags {
     var idle: String?
     var passphraseFile: String?
     var passphraseCommand: String?
+    var keyFile: String?
+    var identity: String?
     var logFile: String?
     /// For the kernel as they are.
     var kernelOptions: [String] = []
@@ -52,6 +54,8 @@ struct MountFlags {
             case ("idle", let value?): idle = value
             case ("passphrase_file", let value?): passphraseFile = value
             case ("passphrase_command", let value?): passphraseCommand = value
+            case ("key_file", let value?): keyFile = value
+            case ("identity", let value?): identity = value
             case ("log_file", let value?): logFile = value
             case (let name, nil) where Self.kernelNames.contains(name):
                 kernelOptions.append(name)

@@ -28,6 +28,18 @@ enum Terminal {
         }
     }
 
+    /// One line typed as people see it.
+    static func ask(_ prompt: String) throws(CommandError) -> String {
+        let descriptor = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw CommandError(.noPassphrase, "no terminal to ask on; use an option that names a file")
+        }
+        defer { close(descriptor) }
+        show(prompt, on: descriptor)
+        let line = try SecretLine.read(descriptor)
+        return line.map { String(decoding: $0.withBytes { Array($0) }, as: UTF8.self) } ?? ""
+    }
+
     private static func askOnce(_ descriptor: Int32, _ prompt: String) throws(CommandError) -> Passphrase? {
         var before = termios()
         guard tcgetattr(descriptor, &before) == 0 else {

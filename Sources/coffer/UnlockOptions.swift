@@ -6,23 +6,64 @@ import CofferKeys
 struct UnlockOptions: ParsableArguments {
     @OptionGroup var passphrase: PassphraseOptions
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Unlock with a key file: all of FILE's content, or of standard input if FILE is '-'.", valueName: "file"))
+    var keyFile: String?
+
+    @Option(
+        name: .long, help: ArgumentHelp("Unlock with the identity in FILE; see 'coffer keygen'.", valueName: "file"))
+    var identity: String?
+
+    @Flag(name: .long, help: "Unlock with a recovery code, which is asked for.")
+    var recoveryCode = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Unlock with the recovery code in FILE, or in standard input if FILE is '-'.", valueName: "file"))
+    var recoveryCodeFile: String?
+
     @Flag(
         name: .long,
         help: "Go on though the vault is not the one that this machine remembers, and remember it as it is now.")
     var acceptChangedVault = false
 
-    /// Unlocks the vault: reads coffer.json before it asks for the passphrase, so that a wrong directory is told at
-    /// once.
+    /// Whether the command line says what to unlock with, so that nobody need be asked which.
+    var isGiven: Bool {
+        passphrase.isGiven || keyFile != nil || identity != nil || recoveryCode || recoveryCodeFile != nil
+    }
+
+    func validate() throws {
+        let ways = [passphrase.isGiven, keyFile != nil, identity != nil, recoveryCode, recoveryCodeFile != nil]
+        guard ways.filter({ $0 }).count <= 1 else {
+            throw ValidationError(
+                "passphrases, --key-file, --identity and recovery codes exclude each other: one of them is enough")
+        }
+    }
+
+    /// Unlocks the vault: reads coffer.json before it asks for anything, so that a wrong directory is told at once.
     func open(_ directory: VaultDirectory) throws(CommandError) -> UnlockedVault {
         let (file, location) = try CommandError.naming(directory.path) { () throws(KeysError) in
             (try directory.configStore.load(), try VaultOpening.location(of: directory.path))
         }
-        let secret = PassphraseSlot(try passphrase.read(forVault: directory.path))
+        let secret = try secret(forVault: directory.path)
         let opening = VaultOpening(known: .forThisUser, acceptingChange: acceptChangedVault)
         let (vault, warning) = try CommandError.naming(directory.path) { () throws(KeysError) in
             try opening.open(file, location: location, secret: secret)
         }
         if let warning { Report.warning(warning) }
         return vault
+    }
+
+    /// What the vault is unlocked with.
+    func secret(forVault path: String) throws(CommandError) -> any SlotType {
+        if let keyFile { return KeyFileSlot(try SecretFile.keyFile(keyFile)) }
+        if let identity { return RecipientSlot(try SecretFile.identity(identity)) }
+        if recoveryCode || recoveryCodeFile != nil {
+            return RecoverySlot(try SecretFile.recoveryCode(recoveryCodeFile))
+        }
+        return PassphraseSlot(try passphrase.read(forVault: path))
     }
 }

@@ -53,7 +53,7 @@ struct UnlockTests {
         let vaultID = Random.bytes(16)
         let passphrases = try ["one", "two", "three"].map { try Passphrase($0) }
         let slots = try passphrases.map {
-            try PassphraseSlot.make(for: $0, holding: ringKey, cost: .least, label: "", created: "")
+            try NewPassphrase($0, cost: .least).makeSlot(holding: ringKey, label: "", created: "")
         }
         let config = VaultConfig(
             vaultID: vaultID, cipher: .aes256GCM, nameMax: 255, counter: 9,
@@ -144,8 +144,8 @@ struct UnlockTests {
             #expect(throws: KeysError.self) { try TestVault { $0.cost = cost } }
         }
         for cost in [Argon2Cost.interactive, .moderate, .sensitive, .least] {
-            #expect(PassphraseSlot.operationsRange.contains(cost.operationsLimit))
-            #expect(PassphraseSlot.memoryRange.contains(UInt64(cost.memoryLimit)))
+            #expect(Argon2Members.operationsRange.contains(cost.operationsLimit))
+            #expect(Argon2Members.memoryRange.contains(UInt64(cost.memoryLimit)))
         }
     }
 
@@ -196,19 +196,20 @@ struct UnlockTests {
         // Some of them must get as far as the last check, else the test does not test it.
         #expect(refusedByMAC > 0)
     }
+}
 
-    private func mutate(_ bytes: inout [UInt8], using random: inout SeededGenerator) {
-        guard !bytes.isEmpty else { return }
-        let index = Int.random(in: 0..<bytes.count, using: &random)
-        switch Int.random(in: 0..<7, using: &random) {
-        case 0: bytes[index] = UInt8.random(in: 0...255, using: &random)
-        case 1: bytes[index] ^= 1 << UInt8.random(in: 0..<8, using: &random)
-        case 2: bytes.remove(at: index)
-        case 3: bytes.insert(UInt8.random(in: 0x20..<0x7f, using: &random), at: index)
-        case 4: bytes.swapAt(index, Int.random(in: 0..<bytes.count, using: &random))
-        case 5: bytes.insert(contentsOf: bytes[index..<min(index + 40, bytes.count)], at: index)
-        default: bytes.removeSubrange(index..<min(index + Int.random(in: 1..<80, using: &random), bytes.count))
-        }
+/// Changes bytes in one of the ways in which files are damaged or edited.
+func mutate(_ bytes: inout [UInt8], using random: inout SeededGenerator) {
+    guard !bytes.isEmpty else { return }
+    let index = Int.random(in: 0..<bytes.count, using: &random)
+    switch Int.random(in: 0..<7, using: &random) {
+    case 0: bytes[index] = UInt8.random(in: 0...255, using: &random)
+    case 1: bytes[index] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+    case 2: bytes.remove(at: index)
+    case 3: bytes.insert(UInt8.random(in: 0x20..<0x7f, using: &random), at: index)
+    case 4: bytes.swapAt(index, Int.random(in: 0..<bytes.count, using: &random))
+    case 5: bytes.insert(contentsOf: bytes[index..<min(index + 40, bytes.count)], at: index)
+    default: bytes.removeSubrange(index..<min(index + Int.random(in: 1..<80, using: &random), bytes.count))
     }
 }
 

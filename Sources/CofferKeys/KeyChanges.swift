@@ -1,0 +1,76 @@
+import CofferCrypto
+public import CofferFormat
+
+/// Changes of a vault's slots. Each replaces coffer.json at once: a power cut or a full disk leaves the old file or the new one.
+public struct KeyChanges {
+    private let store: ConfigStore
+    /// The vault as it is by now.
+    public private(set) var vault: UnlockedVault
+
+    /// For a vault that was opened from the store's configuration.
+    public init(_ store: ConfigStore, _ vault: UnlockedVault) {
+        self.store = store
+        self.vault = vault
+    }
+
+    /// The slot that a person means: by its id, the first digits of one, or its whole label.
+    public static func find(_ name: String, in slots: [KeySlot]) throws(KeysError) -> KeySlot {
+        let byID = slots.filter { name.count >= 4 && $0.id.hasPrefix(name.lowercased()) }
+        let found = byID.isEmpty ? slots.filter { !name.isEmpty && $0.text("label") == name } : byID
+        guard found.count == 1, let slot = found.first else { throw .noSuchSlot(name) }
+        return slot
+    }
+
+    /// Adds a slot.
+    @discardableResult
+    public mutating func add(_ maker: some SlotMaker, label: String) throws(KeysError) -> KeySlot {
+        guard vault.config.slots.count < VaultConfig.slotLimit else { throw .tooManySlots }
+        let slot = try maker.makeSlot(holding: vault.ringKey, label: label, created: KeyTime.now())
+        try change { $0.slots.append(slot) }
+        return slot
+    }
+
+    /// Removes a slot, from the version before too. Unless told otherwise not the last one that a person could use; the very last one never.
+    public mutating func remove(_ slot: KeySlot, evenIfLast: Bool = false) throws(KeysError) {
+        let left = vault.config.slots.filter { $0.id != slot.id }
+        let isLast = SlotTypes.isUsable(slot) && !left.contains { SlotTypes.isUsable($0) }
+        if left.isEmpty || isLast && !evenIfLast { throw .lastSlot }
+        try change(keepingOld: false) { $0.slots = left }
+    }
+
+    /// Gives a slot another label.
+    public mutating func label(_ slot: KeySlot, _ text: String) throws(KeysError) {
+        try change { config in
+            for index in config.slots.indices where config.slots[index].id == slot.id {
+                config.slots[index].set("label", to: .text(text))
+            }
+        }
+    }
+
+    /// Puts a new secret in a slot's place, in the version before too; the label stays.
+    @discardableResult
+    public mutating func replace(_ slot: KeySlot, with maker: some SlotMaker) throws(KeysError) -> KeySlot {
+        let new = try maker.makeSlot(
+            holding: vault.ringKey, label: slot.text("label") ?? "", created: KeyTime.now())
+        try change(keepingOld: false) { config in
+            config.slots = config.slots.map { $0.id == slot.id ? new : $0 }
+        }
+        return new
+    }
+
+    private mutating func change(keepingOld: Bool = true, _ body: (inout VaultConfig) -> Void) throws(KeysError) {
+        var config = vault.config
+        body(&config)
+        config.counter += 1
+        let file: ConfigFile
+        do {
+            file = try ConfigFile(sealing: config, with: vault.ring)
+        } catch {
+            throw .config(error)
+        }
+        // What is written must open: a slot that does not is found out now, while the old file is there.
+        let opened = try VaultUnlocker.open(file, with: vault.ringKey)
+        try store.replace(vault.file, with: file, keepingOld: keepingOld)
+        vault = opened
+    }
+}

@@ -1,0 +1,133 @@
+public import CofferCrypto
+public import CofferFormat
+
+/// A code that Coffer makes and a person prints: it opens the vault when everything else is lost.
+///
+///     4 bits version (1) ‖ 176 random bits, in 9 checked groups
+public final class RecoveryCode: Sendable {
+    private static let version: UInt8 = 1
+    private static let secretCount = 22
+    private static let groupCount = 9
+
+    /// 22 bytes, filled up with zeros.
+    let secret: SecretKey
+
+    private init(secret: SecretKey) {
+        self.secret = secret
+    }
+
+    /// A new one.
+    public static func random() throws(KeysError) -> RecoveryCode {
+        var bytes = Random.bytes(secretCount)
+        return try RecoveryCode(consuming: &bytes)
+    }
+
+    /// One of given 22 bytes, which are wiped: for test vectors.
+    convenience init(consuming bytes: inout [UInt8]) throws(KeysError) {
+        precondition(bytes.count == Self.secretCount)
+        var padded = bytes + [UInt8](repeating: 0, count: SecretKey.byteCount - bytes.count)
+        wipe(&bytes)
+        defer { wipe(&padded) }
+        do {
+            self.init(secret: try SecretKey(copying: padded))
+        } catch {
+            throw KeysError(error)
+        }
+    }
+
+    /// The code that a person typed.
+    public static func parse(_ text: String) throws(KeysError) -> RecoveryCode {
+        let numbers: [UInt32]
+        do {
+            numbers = try CheckedGroups.numbers(text, count: groupCount)
+        } catch {
+            switch error {
+            case .count(let found, let expected):
+                throw .mistypedCode("it has \(found) groups, and a recovery code has \(expected)")
+            case .group(let number, let text):
+                throw .mistypedCode("group \(number), \(quoted(text)), is not as it was printed")
+            }
+        }
+        guard numbers[0] >> 16 == version else { throw .mistypedCode("it is of a newer version of coffer") }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(secretCount)
+        var bits: UInt64 = UInt64(numbers[0] & 0xFFFF)
+        var held = 16
+        for number in numbers.dropFirst() + [0] {
+            while held >= 8 {
+                held -= 8
+                bytes.append(UInt8(truncatingIfNeeded: bits >> held))
+            }
+            bits = bits << 20 | UInt64(number)
+            held += 20
+        }
+        bytes = Array(bytes.prefix(secretCount))
+        return try RecoveryCode(consuming: &bytes)
+    }
+
+    /// What is printed.
+    public var text: String {
+        secret.withBytes { secret in
+            var groups: [UInt32] = []
+            var bits = UInt64(Self.version)
+            var held = 4
+            for byte in secret.prefix(Self.secretCount) {
+                bits = bits << 8 | UInt64(byte)
+                held += 8
+                if held >= CheckedGroups.bitsPerGroup {
+                    held -= CheckedGroups.bitsPerGroup
+                    groups.append(UInt32(truncatingIfNeeded: bits >> held) & 0xFFFFF)
+                }
+            }
+            return CheckedGroups.text(groups)
+        }
+    }
+}
+
+/// A slot that a recovery code unlocks.
+public struct RecoverySlot: SlotType, SlotMaker {
+    /// Which slots this makes.
+    public typealias Slot = RecoverySlot
+    /// The slot's `type` in coffer.json.
+    public static let typeName = "recovery"
+    private static let saltCount = 16
+
+    private let code: RecoveryCode
+
+    /// The code to try, or to make a slot for.
+    public init(_ code: RecoveryCode) {
+        self.code = code
+    }
+
+    /// Throws the first member that is not as it should be; a try costs nothing.
+    public static func check(_ slot: KeySlot, path: String) throws(ConfigError) -> UInt64 {
+        try slot.checkWrap(path: path)
+        _ = try slot.bytes("salt", count: saltCount, path: path)
+        return 0
+    }
+
+    /// What the code yields with the slot's salt.
+    public func key(for slot: KeySlot) throws(KeysError) -> SecretKey {
+        let salt: [UInt8]
+        do {
+            salt = try slot.bytes("salt", count: Self.saltCount, path: "slot \(slot.id)")
+        } catch {
+            throw .config(error)
+        }
+        return try key(salt: salt)
+    }
+
+    /// Its members, and the key that they and the secret yield.
+    public func newMembers() throws(KeysError) -> (members: [KeySlot.Member], key: SecretKey) {
+        let salt = Random.bytes(Self.saltCount)
+        return ([.init(name: "salt", value: .text(Base64URL.text(salt)))], try key(salt: salt))
+    }
+
+    private func key(salt: [UInt8]) throws(KeysError) -> SecretKey {
+        do {
+            return try code.secret.derived("coffer.slot.recovery", salt)
+        } catch {
+            throw KeysError(error)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+import CofferCrypto
+import CofferKeys
+import Glibc
+
+/// Files that hold secrets, or what goes with them.
+enum SecretFile {
+    /// The most that is read of any.
+    private static let limit = 64 << 20
+
+    /// Everything in a file, or in standard input where `path` is '-'. The caller wipes it.
+    static func contents(_ path: String, what: String) throws(CommandError) -> [UInt8] {
+        let descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw CommandError(
+                .noPassphrase, "\(what) \(quoted(path)) cannot be opened: \(String(cString: strerror(errno)))")
+        }
+        defer { if path != "-" { close(descriptor) } }
+        var status = stat()
+        let size = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG ? Int(status.st_size) : 0
+        var bytes: [UInt8] = []
+        // Room for all of it at once, for growing leaves copies.
+        bytes.reserveCapacity(min(limit, max(size, 64 << 10)) + 1)
+        var part = [UInt8](repeating: 0, count: 64 << 10)
+        defer { wipe(&part) }
+        while true {
+            let count = read(descriptor, &part, part.count)
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw CommandError(
+                    .noPassphrase, "\(what) \(quoted(path)) cannot be read: \(String(cString: strerror(errno)))")
+            }
+            if count == 0 { return bytes }
+            bytes.append(contentsOf: part[..<count])
+            guard bytes.count <= limit else {
+                throw CommandError(.noPassphrase, "\(what) \(quoted(path)) is larger than \(limit >> 20) MiB")
+            }
+        }
+    }
+
+    /// A key file.
+    static func keyFile(_ path: String) throws(CommandError) -> KeyFile {
+        var bytes = try contents(path, what: "key file")
+        do {
+            return try KeyFile(consuming: &bytes)
+        } catch {
+            throw CommandError(.noPassphrase, "\(quoted(path)): \(error)")
+        }
+    }
+
+    /// An identity; its passphrase is asked for where it has one.
+    static func identity(_ path: String) throws(CommandError) -> Identity {
+        var bytes = try contents(path, what: "identity")
+        defer { wipe(&bytes) }
+        let text = String(decoding: bytes, as: UTF8.self)
+        let passphrase =
+            Identity.isLocked(text) ? try Terminal.askSecret("passphrase for the identity \(quoted(path)): ") : nil
+        do {
+            return try Identity(parsing: text, passphrase: passphrase)
+        } catch {
+            let isWrong = error == .wrongSecret(type: "passphrase")
+            throw CommandError(isWrong ? .wrongPassphrase : .noPassphrase, "identity \(quoted(path)): \(error)")
+        }
+    }
+
+    /// A recipient: the text itself, or a file with it.
+    static func recipient(_ word: String) throws(CommandError) -> RecipientKey {
+        do {
+            if word.hasPrefix("coffer-recipient-") { return try RecipientKey(parsing: word) }
+            return try RecipientKey(
+                parsing: String(decoding: try contents(word, what: "recipient"), as: UTF8.self))
+        } catch let error as CommandError {
+            throw error
+        } catch {
+            throw CommandError(.usage, "recipient \(quoted(String(word.prefix(60)))): \(error)")
+        }
+    }
+
+    /// A recovery code from a file, or typed.
+    static func recoveryCode(_ path: String?) throws(CommandError) -> RecoveryCode {
+        var text: String
+        if let path {
+            var bytes = try contents(path, what: "recovery code")
+            defer { wipe(&bytes) }
+            text = String(decoding: bytes, as: UTF8.self)
+        } else {
+            // Shown as it is typed: nobody can type it unseen.
+            text = try Terminal.ask("recovery code: ")
+        }
+        do {
+            return try RecoveryCode.parse(text)
+        } catch {
+            throw CommandError(.wrongPassphrase, "\(error)")
+        }
+    }
+}

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Opens slots.json, one coffer.json with a slot of every kind, with each of its secrets, by an implementation that shares no code with the one that is tested.
+
+Written from the format document alone, with PyNaCl and `cryptography`. With --write, makes the file anew.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+sys.path.insert(0, str(Path(__file__).parent))
+from check_config import blake2b, canonical, decode, encode, ring_keys, slot_key, subkey, unwrap, wrap  # noqa: E402
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def times_a(value):
+    """In GF(32) with x^5 = x^2 + 1."""
+    value <<= 1
+    return value ^ 0b100101 if value & 32 else value
+
+
+def code_text(secret):
+    """The recovery code of 22 bytes: version 1, then the secret, in 9 groups of 20 bits."""
+    bits = f"{1:04b}" + "".join(f"{byte:08b}" for byte in secret)
+    groups = []
+    for number in range(9):
+        digits = [int(bits[number * 20 + 5 * i:number * 20 + 5 * i + 5], 2) for i in range(4)]
+        check = 0
+        for digit in digits:
+            check = times_a(check ^ digit)
+        groups.append("".join(ALPHABET[d] for d in digits + [check ^ (number + 1)]))
+    return "-".join(groups)
+
+
+def code_secret(text):
+    groups = text.split("-")
+    bits = ""
+    for number, group in enumerate(groups):
+        digits = [ALPHABET.index(letter) for letter in group]
+        check = 0
+        for digit in digits[:4]:
+            check = times_a(check ^ digit)
+        if check ^ (number + 1) != digits[4]:
+            raise ValueError(f"group {number + 1}")
+        bits += "".join(f"{digit:05b}" for digit in digits[:4])
+    if len(groups) != 9 or bits[:4] != "0001":
+        raise ValueError("no recovery code")
+    return int(bits[4:], 2).to_bytes(22, "big")
+
+
+def xwing_keys(seed):
+    expanded = hashlib.shake_256(seed).digest(96)
+    return MLKEM768PrivateKey.from_seed_bytes(expanded[:64]), X25519PrivateKey.from_private_bytes(expanded[64:])
+
+
+def xwing_public(seed):
+    kem, curve = xwing_keys(seed)
+    return kem.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
+
+
+def xwing_combine(kem_secret, curve_secret, curve_sent, curve_public):
+    return hashlib.sha3_256(kem_secret + curve_secret + curve_sent + curve_public + b"\\.//^\\").digest()
+
+
+def xwing_encapsulate(public):
+    shared, sent = MLKEM768PublicKey.from_public_bytes(public[:1184]).encapsulate()
+    ephemeral = X25519PrivateKey.generate()
+    curve_secret = ephemeral.exchange(X25519PublicKey.from_public_bytes(public[1184:]))
+    curve_sent = ephemeral.public_key().public_bytes_raw()
+    return sent + curve_sent, xwing_combine(shared, curve_secret, curve_sent, public[1184:])
+
+
+def xwing_decapsulate(sent, seed):
+    kem, curve = xwing_keys(seed)
+    curve_secret = curve.exchange(X25519PublicKey.from_public_bytes(sent[1088:]))
+    return xwing_combine(
+        kem.decapsulate(sent[:1088]), curve_secret, sent[1088:], curve.public_key().public_bytes_raw())
+
+
+def key_of(slot, secrets):
+    """The key-encryption key that a slot's secret yields."""
+    kind = slot["type"]
+    if kind == "passphrase":
+        return slot_key(slot, secrets["passphrase_normalized"].encode())
+    if kind == "keyfile":
+        digest = blake2b(b"", bytes.fromhex(secrets["keyfile_" + slot["label"]]), 32)
+        if slot["kdf"] == "blake2b":
+            return blake2b(digest, b"coffer.slot.keyfile" + decode(slot["salt"]), 32)
+        return slot_key(slot, digest)
+    if kind == "recovery":
+        secret = code_secret(secrets["recovery"]) + bytes(10)
+        return blake2b(secret, b"coffer.slot.recovery" + decode(slot["salt"]), 32)
+    if kind == "recipient" and slot["kem"] == "x-wing":
+        sent, public = decode(slot["encapsulated"]), decode(slot["recipient"])
+        shared = xwing_decapsulate(sent, bytes.fromhex(secrets["identity"]))
+        return blake2b(shared, b"coffer.slot.recipient" + sent + public, 32)
+    raise ValueError(kind)
+
+
+def text_of(config):
+    lines = []
+    for name, value in config.items():
+        if name == "slots":
+            slots = ["    {\n" + ",\n".join(f"      {json.dumps(n, ensure_ascii=False)}: {json.dumps(v, ensure_ascii=False)}"
+                                           for n, v in slot.items()) + "\n    }" for slot in value]
+            lines.append('  "slots": [\n' + ",\n".join(slots) + "\n  ]")
+        else:
+            lines.append(f"  {json.dumps(name)}: {json.dumps(value)}")
+    return "{\n" + ",\n".join(lines) + ',\n  "mac": "'
+
+
+def write(path):
+    seed, ring_key, vault_key, vault_id = os.urandom(32), os.urandom(32), os.urandom(32), os.urandom(16)
+    secrets = {
+        # As typed on a machine that takes letters apart, and what counts.
+        "passphrase": "Ka\u0308se und Weißbrot", "passphrase_normalized": "K\u00e4se und Weißbrot",
+        "keyfile_strong": os.urandom(32).hex(), "keyfile_typed": b"correct horse battery staple\n".hex(),
+        "recovery": code_text(os.urandom(22)), "identity": seed.hex(),
+    }
+    public = xwing_public(seed)
+    sent, _ = xwing_encapsulate(public)
+    argon = {"kdf": "argon2id13", "opslimit": 1, "memlimit": 8 << 20}
+    kinds = [
+        ("passphrase", "", dict(argon, salt=encode(os.urandom(16)))),
+        ("keyfile", "strong", {"kdf": "blake2b", "salt": encode(os.urandom(16))}),
+        ("keyfile", "typed", dict(argon, salt=encode(os.urandom(16)))),
+        ("recovery", "", {"salt": encode(os.urandom(16))}),
+        ("recipient", "", {"kem": "x-wing", "recipient": encode(public), "encapsulated": encode(sent)}),
+    ]
+    config_key = subkey(vault_key, 10)
+    slots = []
+    for kind, label, members in kinds:
+        slot = {"type": kind, "id": os.urandom(8).hex(), "label": label, "created": "2026-01-31T12:00:00Z", **members}
+        associated = canonical(slot, {"label", "mac", "wrap"})
+        slot["wrap"] = encode(wrap(key_of(slot, secrets), b"coffer.slot.wrap", associated, ring_key, os.urandom(24)))
+        slot["mac"] = blake2b(config_key, b"coffer.slot.mac" + canonical(slot, {"mac"}), 32).hex()
+        slots.append(slot)
+    ring = wrap(ring_key, b"coffer.ring.wrap", vault_id, b"\0" + vault_key, os.urandom(24))
+    head = text_of({
+        "format": 1, "vault": vault_id.hex(), "cipher": "aes-256-gcm", "name_max": 255, "counter": 5,
+        "ring": encode(ring), "slots": slots})
+    text = head + blake2b(config_key, b"coffer.config.mac" + head.encode(), 32).hex() + '"\n}\n'
+    recipient = public + blake2b(b"", b"coffer.recipient.check" + public, 16)[:4]
+    vector = {
+        "text": text, "secrets": secrets, "ring_key": ring_key.hex(), "vault_key": vault_key.hex(),
+        "recipient": "coffer-recipient-1:" + encode(recipient),
+        "recipient_fingerprint": blake2b(b"", b"coffer.recipient.fingerprint" + public, 16)[:8].hex(),
+    }
+    path.write_text(json.dumps(vector, indent=1, ensure_ascii=False) + "\n")
+
+
+def main():
+    path = Path(__file__).with_name("slots.json")
+    if sys.argv[1:] == ["--write"]:
+        write(path)
+    vector = json.loads(path.read_text())
+    config = json.loads(vector["text"])
+    for slot in config["slots"]:
+        ring_key = unwrap(
+            key_of(slot, vector["secrets"]), b"coffer.slot.wrap", canonical(slot, {"label", "mac", "wrap"}),
+            decode(slot["wrap"]))
+        keys = ring_keys(unwrap(ring_key, b"coffer.ring.wrap", bytes.fromhex(config["vault"]), decode(config["ring"])))
+        if ring_key.hex() != vector["ring_key"] or keys != {0: bytes.fromhex(vector["vault_key"])}:
+            raise SystemExit(f"slot {slot['id']}, {slot['type']}, holds another key")
+    public = xwing_public(bytes.fromhex(vector["secrets"]["identity"]))
+    if decode(vector["recipient"].removeprefix("coffer-recipient-1:"))[:1216] != public:
+        raise SystemExit("the recipient is not the identity's public half")
+    print(f"slots.json: {len(config['slots'])} slots open")
+
+
+if __name__ == "__main__":
+    main()
