@@ -1,3 +1,5 @@
+import CofferCrypto
+
 /// Text that people write down and type in again: groups of five characters, of which the last checks the four before it and the group's place, so that a mistake is
 /// not only noticed but pointed at.
 ///
@@ -7,60 +9,79 @@
 ///
 /// So any one wrong character, two neighbours exchanged, and a group in another's place are always noticed.
 enum CheckedGroups {
-    /// Why a text cannot be read.
+    /// Why a text cannot be read. What was typed is not repeated, for most of it is right.
     enum Problem: Error, Equatable {
         /// So many groups, not as many as there should be.
         case count(found: Int, expected: Int)
         /// This group, from 1, is not what was written down.
-        case group(Int, text: String)
+        case group(Int)
     }
 
     static let bitsPerGroup = 20
-    private static let alphabet = Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+    private static let alphabet = Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ".utf8)
     private static let size = 5
 
     /// The text of `groups` numbers of 20 bits.
     static func text(_ groups: [UInt32]) -> String {
         groups.enumerated().map { index, value in
-            let data = digits(value)
-            return String((data + [check(data, index)]).map { alphabet[Int($0)] })
+            let data = [15, 10, 5, 0].map { UInt8(value >> $0 & 31) }
+            return String(decoding: (data + [check(data[...], index)]).map { alphabet[Int($0)] }, as: UTF8.self)
         }.joined(separator: "-")
     }
 
-    /// The numbers in a text of `count` groups. Spaces, dashes and line ends may be anywhere between characters.
-    static func numbers(_ text: String, count: Int) throws(Problem) -> [UInt32] {
-        let characters = text.filter { !$0.isWhitespace && $0 != "-" }
-        let parts = text.split(whereSeparator: { $0.isWhitespace || $0 == "-" })
-        // Where somebody left out or doubled a character, the groups as they were typed say where.
-        if characters.count != count * size {
-            if parts.count == count, let index = parts.firstIndex(where: { $0.count != size }) {
-                throw .group(index + 1, text: String(parts[index]))
+    /// The numbers in a text of `count` groups, which the caller wipes. White space and dashes may be anywhere between characters.
+    static func numbers(_ text: [UInt8], count: Int) throws(Problem) -> [UInt32] {
+        var values: [UInt8] = []
+        values.reserveCapacity(text.count)
+        defer { wipe(&values) }
+        // How long the groups are as they were typed.
+        var lengths: [Int] = [0]
+        for byte in text {
+            if isBetween(byte) {
+                if lengths[lengths.count - 1] > 0 { lengths.append(0) }
+            } else if byte & 0xC0 != 0x80 {
+                // What takes more than a byte is one wrong character.
+                values.append(value(of: byte))
+                lengths[lengths.count - 1] += 1
             }
-            throw .count(found: (characters.count + size - 1) / size, expected: count)
+        }
+        lengths.removeAll { $0 == 0 }
+        if values.count != count * size {
+            // Where somebody left out or doubled a character, the groups as they were typed say where.
+            if lengths.count == count, let index = lengths.firstIndex(where: { $0 != size }) {
+                throw .group(index + 1)
+            }
+            throw .count(found: (values.count + size - 1) / size, expected: count)
         }
         var numbers: [UInt32] = []
+        numbers.reserveCapacity(count)
         for index in 0..<count {
-            let group = Array(characters)[(index * size)..<((index + 1) * size)]
-            let values = group.compactMap { value(of: $0) }
-            guard values.count == size, check(Array(values.dropLast()), index) == values[size - 1] else {
-                throw .group(index + 1, text: String(group))
+            let group = values[(index * size)..<((index + 1) * size)]
+            guard group.allSatisfy({ $0 < 32 }), check(group.dropLast(), index) == group.last else {
+                throw .group(index + 1)
             }
-            numbers.append(values.dropLast().reduce(0) { $0 << 5 | UInt32($1) })
+            numbers.append(group.dropLast().reduce(0) { $0 << 5 | UInt32($1) })
         }
         return numbers
     }
 
-    private static func digits(_ value: UInt32) -> [UInt8] {
-        [15, 10, 5, 0].map { UInt8(value >> $0 & 31) }
+    private static func isBetween(_ byte: UInt8) -> Bool {
+        byte == UInt8(ascii: "-") || byte == 0x20 || (0x09...0x0D).contains(byte)
     }
 
-    private static func value(of character: Character) -> UInt8? {
-        let upper = character.uppercased()
-        let meant = upper == "O" ? "0" : upper == "I" || upper == "L" ? "1" : upper
-        return alphabet.firstIndex { String($0) == meant }.map { UInt8($0) }
+    /// A character's digit; 255 for one that is none.
+    private static func value(of byte: UInt8) -> UInt8 {
+        let upper = (0x61...0x7A).contains(byte) ? byte & 0xDF : byte
+        let meant =
+            switch upper {
+            case UInt8(ascii: "O"): UInt8(ascii: "0")
+            case UInt8(ascii: "I"), UInt8(ascii: "L"): UInt8(ascii: "1")
+            default: upper
+            }
+        return alphabet.firstIndex(of: meant).map { UInt8($0) } ?? 255
     }
 
-    private static func check(_ data: [UInt8], _ index: Int) -> UInt8 {
+    private static func check(_ data: ArraySlice<UInt8>, _ index: Int) -> UInt8 {
         // Horner's rule, highest power first.
         let sum = data.reduce(0) { timesA($0 ^ $1) }
         return sum ^ UInt8((index + 1) & 31)

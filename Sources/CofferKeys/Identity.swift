@@ -71,18 +71,20 @@ public struct Identity: Sendable {
     }
 
     /// Whether a file's text is an identity that a passphrase locks.
-    public static func isLocked(_ text: String) -> Bool { line(lockedPrefix, in: text) != nil }
+    public static func isLocked(_ text: [UInt8]) -> Bool { line(lockedPrefix, in: text) != nil }
 
-    /// The identity in a file's text; `passphrase` unlocks it, where it is locked.
-    public init(parsing text: String, passphrase: Passphrase? = nil) throws(KeysError) {
+    /// The identity in a file's text, which the caller wipes; `passphrase` unlocks it, where it is locked.
+    public init(parsing text: [UInt8], passphrase: Passphrase? = nil) throws(KeysError) {
         do throws(CryptoError) {
             if let line = Self.line(Self.openPrefix, in: text) {
                 guard var all = Base64URL.decode(line), all.count == SecretKey.byteCount + 4 else {
                     throw .invalidParameter
                 }
                 defer { wipe(&all) }
-                let identity = try Identity(seed: try SecretKey(copying: Array(all.prefix(SecretKey.byteCount))))
-                guard Array(all.suffix(4)) == Array(identity.recipient.bytes.suffix(4)) else { throw .invalidParameter }
+                let check = Array(all.suffix(4))
+                all.removeLast(4)
+                let identity = try Identity(seed: try SecretKey(copying: all))
+                guard check == Array(identity.recipient.bytes.suffix(4)) else { throw .invalidParameter }
                 self = identity
                 return
             }
@@ -93,7 +95,7 @@ public struct Identity: Sendable {
             throw .badIdentity("it has no line that begins with \(Self.openPrefix) or \(Self.lockedPrefix)")
         }
         guard let passphrase else { throw .badIdentity("it is locked with a passphrase") }
-        self = try Self.unlock(line, passphrase)
+        self = try Self.unlock(String(decoding: line, as: UTF8.self), passphrase)
     }
 
     /// The file's text, for whoever made it to keep.
@@ -130,10 +132,10 @@ public struct Identity: Sendable {
         """
     }
 
-    private static func line(_ prefix: String, in text: String) -> String? {
-        text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(prefix) }.map {
-            String($0.dropFirst(prefix.count))
-        }
+    /// What follows a prefix in the first line that begins with it.
+    private static func line(_ prefix: String, in text: [UInt8]) -> ArraySlice<UInt8>? {
+        text.split(whereSeparator: { $0 == 0x0A || $0 == 0x0D }).first { $0.starts(with: prefix.utf8) }
+            .map { $0.dropFirst(prefix.utf8.count) }
     }
 
     private static func unlock(_ line: String, _ passphrase: Passphrase) throws(KeysError) -> Identity {

@@ -35,22 +35,21 @@ public final class RecoveryCode: Sendable {
         }
     }
 
-    /// The code that a person typed.
-    public static func parse(_ text: String) throws(KeysError) -> RecoveryCode {
-        let numbers: [UInt32]
+    /// The code that a person typed, in UTF-8, which the caller wipes.
+    public static func parse(_ text: [UInt8]) throws(KeysError) -> RecoveryCode {
+        var numbers: [UInt32]
         do {
             numbers = try CheckedGroups.numbers(text, count: groupCount)
         } catch {
             switch error {
             case .count(let found, let expected):
                 throw .mistypedCode("it has \(found) groups, and a recovery code has \(expected)")
-            case .group(let number, let text):
-                throw .mistypedCode("group \(number), \(quoted(text)), is not as it was printed")
+            case .group(let number): throw .mistypedCode("group \(number) is not as it was printed")
             }
         }
         guard numbers[0] >> 16 == version else { throw .mistypedCode("it is of a newer version of coffer") }
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(secretCount)
+        bytes.reserveCapacity(secretCount + 4)
         var bits: UInt64 = UInt64(numbers[0] & 0xFFFF)
         var held = 16
         for number in numbers.dropFirst() + [0] {
@@ -61,7 +60,8 @@ public final class RecoveryCode: Sendable {
             bits = bits << 20 | UInt64(number)
             held += 20
         }
-        bytes = Array(bytes.prefix(secretCount))
+        numbers.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } }
+        while bytes.count > secretCount { bytes.removeLast() }
         return try RecoveryCode(consuming: &bytes)
     }
 

@@ -29,6 +29,8 @@ struct Coffer: ParsableCommand {
             Environment:
               COFFER_STATE_DIR             where known-vaults.json is instead; else
                                            XDG_STATE_HOME/coffer where that is set
+              COFFER_ASKPASS               a program that asks for secrets where there is
+                                           no terminal; SSH_ASKPASS with a desktop
 
             Exit status:
             \(ExitStatus.table)

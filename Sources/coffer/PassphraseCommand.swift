@@ -8,8 +8,13 @@ enum PassphraseCommand {
     ///
     /// The command's standard input and error are this program's own, so that it can ask.
     static func run(_ command: String) throws(CommandError) -> Passphrase? {
+        try run("/bin/sh", ["sh", "-c", command], named: "the passphrase command")
+    }
+
+    /// The first line that a program prints.
+    static func run(_ program: String, _ words: [String], named name: String) throws(CommandError) -> Passphrase? {
         var ends: [Int32] = [-1, -1]
-        guard pipe(&ends) == 0 else { throw failure("cannot start", errno) }
+        guard pipe(&ends) == 0 else { throw failure(name, errno) }
         let (reading, writing) = (ends[0], ends[1])
         // The command gets its end as standard output and neither of these.
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -18,27 +23,29 @@ enum PassphraseCommand {
         do {
             // Closed here, so that the line ends when the command does.
             defer { close(writing) }
-            process = try spawn(command, output: writing)
+            process = try spawn(program, words, named: name, output: writing)
         }
         let line = Result { () throws(CommandError) in try SecretLine.read(reading) }
         drain(reading)
         // First, because a command that failed is why there is no line.
         guard succeeded(process) else {
-            throw CommandError(.noPassphrase, "the passphrase command failed; run it by itself to see why")
+            throw CommandError(.noPassphrase, "\(name) failed; run it by itself to see why")
         }
         return try line.get()
     }
 
-    private static func spawn(_ command: String, output: Int32) throws(CommandError) -> pid_t {
+    private static func spawn(
+        _ program: String, _ words: [String], named name: String, output: Int32
+    ) throws(CommandError) -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO)
-        var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("sh"), strdup("-c"), strdup(command), nil]
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var process: pid_t = 0
-        let status = posix_spawn(&process, "/bin/sh", &actions, nil, &arguments, environ)
-        guard status == 0 else { throw failure("cannot start", status) }
+        let status = posix_spawnp(&process, program, &actions, nil, &arguments, environ)
+        guard status == 0 else { throw failure(name, status) }
         return process
     }
 
@@ -60,7 +67,7 @@ enum PassphraseCommand {
         return status == 0
     }
 
-    private static func failure(_ what: String, _ code: Int32) -> CommandError {
-        CommandError(.noPassphrase, "the passphrase command \(what): \(String(cString: strerror(code)))")
+    private static func failure(_ name: String, _ code: Int32) -> CommandError {
+        CommandError(.noPassphrase, "\(name) cannot start: \(String(cString: strerror(code)))")
     }
 }

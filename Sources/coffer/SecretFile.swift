@@ -49,9 +49,8 @@ enum SecretFile {
 
     /// An identity; its passphrase is asked for where it has one.
     static func identity(_ path: String) throws(CommandError) -> Identity {
-        var bytes = try contents(path, what: "identity")
-        defer { wipe(&bytes) }
-        let text = String(decoding: bytes, as: UTF8.self)
+        var text = try contents(path, what: "identity")
+        defer { wipe(&text) }
         let passphrase =
             Identity.isLocked(text) ? try Terminal.askSecret("passphrase for the identity \(quoted(path)): ") : nil
         do {
@@ -77,15 +76,14 @@ enum SecretFile {
 
     /// A recovery code from a file, or typed.
     static func recoveryCode(_ path: String?) throws(CommandError) -> RecoveryCode {
-        var text: String
+        var text: [UInt8]
         if let path {
-            var bytes = try contents(path, what: "recovery code")
-            defer { wipe(&bytes) }
-            text = String(decoding: bytes, as: UTF8.self)
+            text = try contents(path, what: "recovery code")
         } else {
             // Shown as it is typed: nobody can type it unseen.
             text = try Terminal.ask("recovery code: ")
         }
+        defer { wipe(&text) }
         do {
             return try RecoveryCode.parse(text)
         } catch {

@@ -8,10 +8,11 @@ enum Terminal {
     private static let pendingSignal = Atomic<Int32>(0)
     private static let signals = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTSTP]
 
-    /// One line typed without being shown.
+    /// One line typed without being shown; where there is no terminal, whoever else can be asked.
     static func askSecret(_ prompt: String) throws(CommandError) -> Passphrase {
         let descriptor = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC)
         guard descriptor >= 0 else {
+            if let answer = try AskingProgram.ask(prompt) { return answer }
             throw CommandError(
                 .noPassphrase,
                 "no terminal to ask for the passphrase on; use --passphrase-file or --passphrase-command")
@@ -28,8 +29,8 @@ enum Terminal {
         }
     }
 
-    /// One line typed as people see it.
-    static func ask(_ prompt: String) throws(CommandError) -> String {
+    /// One line typed as people see it; the caller wipes it.
+    static func ask(_ prompt: String) throws(CommandError) -> [UInt8] {
         let descriptor = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC)
         guard descriptor >= 0 else {
             throw CommandError(.noPassphrase, "no terminal to ask on; use an option that names a file")
@@ -37,7 +38,7 @@ enum Terminal {
         defer { close(descriptor) }
         show(prompt, on: descriptor)
         let line = try SecretLine.read(descriptor)
-        return line.map { String(decoding: $0.withBytes { Array($0) }, as: UTF8.self) } ?? ""
+        return line.map { $0.withBytes { Array($0) } } ?? []
     }
 
     private static func askOnce(_ descriptor: Int32, _ prompt: String) throws(CommandError) -> Passphrase? {

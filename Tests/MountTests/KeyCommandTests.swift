@@ -119,4 +119,24 @@ struct KeyCommandTests {
         try expect("key add --passphrase-file one v recipient pub")
         try expect("key check --identity identity v", 12)
     }
+
+    /// Where there is no terminal, a program that asks does.
+    @Test func aProgramThatAsks() throws {
+        let program = try #require(CofferProgram.path)
+        _ = try sh("printf '#!/bin/sh\\necho \"$1\" > asked; cat one\\n' > ask; chmod +x ask")
+        #expect(
+            try sh("COFFER_ASKPASS=./ask COFFER_STATE_DIR=$PWD/state setsid '\(program)' key check v < /dev/null")
+                .hasPrefix("opens slot passphrase"))
+        #expect(try sh("cat asked").contains("passphrase for 'v'"))
+        #expect(
+            try sh(
+                "SSH_ASKPASS=./ask DISPLAY=:0 COFFER_STATE_DIR=$PWD/state setsid '\(program)' key check v < /dev/null"
+            )
+            .hasPrefix("opens slot"))
+        #expect(
+            try sh(
+                "COFFER_ASKPASS=false COFFER_STATE_DIR=$PWD/state setsid '\(program)' key check v < /dev/null 2> errors || echo $?"
+            ) == "12")
+        #expect(try sh("cat errors").contains("'false' failed"))
+    }
 }

@@ -34,7 +34,9 @@ import Testing
     }
 
     @Test func noTerminalToAskOn() throws {
-        let outcome = try vault.tryShell("setsid '\(CofferProgram.path ?? "")' mount vault mnt < /dev/null")
+        let outcome = try vault.tryShell(
+            "env -u INVOCATION_ID -u COFFER_ASKPASS -u SSH_ASKPASS setsid '\(CofferProgram.path ?? "")' mount vault mnt < /dev/null"
+        )
         #expect(outcome.status == 12 && outcome.errors.contains("--passphrase-file"), "\(outcome)")
     }
 

@@ -19,7 +19,7 @@ final class MountedVault: Sendable {
     /// Throws the outcome of a `coffer mount` that fails.
     init(
         _ name: String, at mountpoint: String, options: [String], in vault: TestVault,
-        environment: [String: String] = [:]
+        environment: [String: String] = [:], unlockedBy: [String] = ["--passphrase-file", "key"]
     ) throws {
         self.name = name
         self.mountpoint = mountpoint
@@ -27,7 +27,7 @@ final class MountedVault: Sendable {
         path = "\(vault.directory)/\(mountpoint)"
         let before = try status(of: path)
         driver = try CofferProgram.start(
-            ["mount", "--foreground", "--log-file", "log", "--passphrase-file", "key"] + options + [name, mountpoint],
+            ["mount", "--foreground", "--log-file", "log"] + unlockedBy + options + [name, mountpoint],
             in: vault.directory, environment: environment)
         for _ in 0..<30_000 {
             if let ended = driver.poll() { throw driver.outcome(ended) }
