@@ -39,13 +39,20 @@ public enum XWing {
     }
 
     private static func privateKey(_ seed: SecretKey) throws(CryptoError) -> XWingMLKEM768X25519.PrivateKey {
-        var bytes = seed.withBytes { Array($0) }
-        defer { wipe(&bytes) }
-        do {
-            return try XWingMLKEM768X25519.PrivateKey(seedRepresentation: Data(bytes), publicKey: nil)
-        } catch {
-            throw .invalidParameter
+        // The key's own memory, so that there is no copy to be wiped.
+        let key = seed.withBytes { bytes in
+            Result { () throws(CryptoError) in
+                guard let base = bytes.baseAddress else { throw .invalidParameter }
+                let data = Data(
+                    bytesNoCopy: UnsafeMutableRawPointer(mutating: base), count: bytes.count, deallocator: .none)
+                do {
+                    return try XWingMLKEM768X25519.PrivateKey(seedRepresentation: data, publicKey: nil)
+                } catch {
+                    throw .invalidParameter
+                }
+            }
         }
+        return try key.get()
     }
 
     private static func secret(_ key: SymmetricKey) throws(CryptoError) -> SecretKey {

@@ -113,29 +113,48 @@ public struct ConfigStore {
     /// Replaces `old`, which was loaded before, by `new`.
     ///
     /// The old version stays as coffer.json.previous, so that damage to one file does not lock the vault. Where it must
-    /// not stay, because a slot was removed from it, `keepingOld` is false and the new version stands in both places.
+    /// not stay, because a slot was removed from it, `keepingOld` is false and the new version stands in both places, in that of the old one first.
     public func replace(_ old: ConfigFile, with new: ConfigFile, keepingOld: Bool = true) throws(KeysError) {
+        let present = try lockPresent()
+        defer { disk.close(present) }
         guard try loadBytes() == old.bytes else { throw .changedMeanwhile }
         do throws(Errno) {
-            if keepingOld {
-                try write(old.bytes)
-                try renameNew(to: Self.previousName, mode: .replace)
-            }
-            try write(new.bytes)
-            try renameNew(to: ConfigFile.name, mode: .replace)
+            // Whatever fails before the last renaming leaves the file as it was; what was removed goes from the version before first.
+            try write(keepingOld ? old.bytes : new.bytes, like: present)
+            try renameNew(to: Self.previousName, mode: .replace)
             try syncDirectory()
-            if !keepingOld {
-                try write(new.bytes)
-                try renameNew(to: Self.previousName, mode: .replace)
-                try syncDirectory()
-            }
+            try write(new.bytes, like: present)
+            try renameNew(to: ConfigFile.name, mode: .replace)
         } catch {
             throw .system("write \(ConfigFile.name)", error)
+        }
+        do throws(Errno) {
+            try syncDirectory()
+        } catch {
+            throw .system("make sure that the change, which was made, stays after a power cut", error)
+        }
+    }
+
+    /// coffer.json as it is, locked: two programs that change it at once would each lose what the other did.
+    private func lockPresent() throws(KeysError) -> Int32 {
+        do throws(Errno) {
+            let descriptor = try disk.open(
+                at: directory, ConfigFile.name, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            do throws(Errno) {
+                // Without locks on a file system the comparison is all that there is.
+                _ = try disk.waitForLock(descriptor, exclusive: true)
+                return descriptor
+            } catch {
+                disk.close(descriptor)
+                throw error
+            }
+        } catch {
+            throw .system("lock \(ConfigFile.name)", error)
         }
     }
 
     /// Writes and syncs coffer.json.new, which is removed again if that fails.
-    private func write(_ bytes: [UInt8]) throws(Errno) {
+    private func write(_ bytes: [UInt8], like present: Int32? = nil) throws(Errno) {
         do throws(Errno) {
             try disk.remove(at: directory, Self.newName)
         } catch {
@@ -151,10 +170,27 @@ public struct ConfigStore {
                 guard let base = source.baseAddress else { return }
                 try disk.write(descriptor, base, count: source.count, at: 0)
             }
+            if let present { try giveAccess(of: present, to: descriptor) }
             try disk.sync(descriptor)
         } catch {
             discardNew()
             throw error
+        }
+    }
+
+    /// Who could read the file before can still do so: owner, mode and access list.
+    private func giveAccess(of present: Int32, to descriptor: Int32) throws(Errno) {
+        let (before, now) = (try disk.status(present), try disk.status(descriptor))
+        if before.st_uid != now.st_uid || before.st_gid != now.st_gid {
+            try disk.setOwner(descriptor, user: before.st_uid, group: before.st_gid)
+        }
+        try disk.setMode(descriptor, before.st_mode & 0o777)
+        do throws(Errno) {
+            let list = try disk.attributeBytes(present, "system.posix_acl_access", limit: 4096)
+            try disk.setAttribute(descriptor, "system.posix_acl_access", bytes: list, flags: 0)
+        } catch {
+            // There is none, or the file system knows none.
+            if error != .noData && error != .notSupported { throw error }
         }
     }
 

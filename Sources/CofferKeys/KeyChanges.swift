@@ -15,8 +15,10 @@ public struct KeyChanges {
 
     /// The slot that a person means: by its id, the first digits of one, or its whole label.
     public static func find(_ name: String, in slots: [KeySlot]) throws(KeysError) -> KeySlot {
-        let byID = slots.filter { name.count >= 4 && $0.id.hasPrefix(name.lowercased()) }
-        let found = byID.isEmpty ? slots.filter { !name.isEmpty && $0.text("label") == name } : byID
+        let found = slots.filter { slot in
+            if slots.contains(where: { $0.id == name }) { return slot.id == name }
+            return name.count >= 4 && slot.id.hasPrefix(name.lowercased()) || !name.isEmpty && slot.label == name
+        }
         guard found.count == 1, let slot = found.first else { throw .noSuchSlot(name) }
         return slot
     }
@@ -42,7 +44,7 @@ public struct KeyChanges {
     public mutating func label(_ slot: KeySlot, _ text: String) throws(KeysError) {
         try change { config in
             for index in config.slots.indices where config.slots[index].id == slot.id {
-                config.slots[index].set("label", to: .text(text))
+                config.slots[index].set("name", to: .text(text))
             }
         }
     }
@@ -51,7 +53,7 @@ public struct KeyChanges {
     @discardableResult
     public mutating func replace(_ slot: KeySlot, with maker: some SlotMaker) throws(KeysError) -> KeySlot {
         let new = try maker.makeSlot(
-            holding: vault.ringKey, label: slot.text("label") ?? "", created: KeyTime.now())
+            holding: vault.ringKey, label: slot.label, created: KeyTime.now())
         try change(keepingOld: false) { config in
             config.slots = config.slots.map { $0.id == slot.id ? new : $0 }
         }
@@ -68,8 +70,11 @@ public struct KeyChanges {
         } catch {
             throw .config(error)
         }
-        // What is written must open: a slot that does not is found out now, while the old file is there.
+        // What would be refused when it is read must not be written.
         let opened = try VaultUnlocker.open(file, with: vault.ringKey)
+        for type in SlotTypes.all where config.slots.contains(where: { $0.type == type.typeName }) {
+            try VaultUnlocker.requireAffordable(config, type)
+        }
         try store.replace(vault.file, with: file, keepingOld: keepingOld)
         vault = opened
     }

@@ -5,8 +5,8 @@ public import CofferFormat
 public final class KeyFile: Sendable {
     /// Contents so long, and not plain text that a person may have typed, need no stretching.
     static let strongCount = 32
-    /// Text up to here may be typed by hand.
-    static let typedLimit = 128
+    /// Text up to here may be typed by hand, or be found in a book.
+    static let typedLimit = 4096
 
     let digest: SecretKey
     /// Nobody can guess it: long, and not like what people type.
@@ -16,15 +16,22 @@ public final class KeyFile: Sendable {
     public init(consuming content: inout [UInt8]) throws(KeysError) {
         defer { wipe(&content) }
         guard !content.isEmpty else { throw .emptyKeyFile }
-        let looksTyped =
-            content.count < Self.typedLimit
-            && content.allSatisfy { (0x20..<0x7F).contains($0) || $0 == 0x0A || $0 == 0x0D }
-        isStrong = content.count >= Self.strongCount && !looksTyped
+        isStrong = content.count >= Self.strongCount && !Self.looksTyped(content)
         do {
             digest = try SecretKey(hashing: content)
         } catch {
             throw KeysError(error)
         }
+    }
+}
+
+extension KeyFile {
+    /// Whether contents may be text: UTF-8 without control characters, or marked as UTF-16. Random bytes never are.
+    private static func looksTyped(_ content: [UInt8]) -> Bool {
+        guard content.count <= typedLimit else { return false }
+        if content.starts(with: [0xFF, 0xFE]) || content.starts(with: [0xFE, 0xFF]) { return true }
+        let hasControls = content.contains { $0 < 0x20 && $0 != 0x09 && $0 != 0x0A && $0 != 0x0D || $0 == 0x7F }
+        return !hasControls && UnicodeForm.isText(content)
     }
 }
 

@@ -7,12 +7,15 @@ import CofferCrypto
 public final class Passphrase: @unchecked Sendable {
     // Written only by init and deinit, so that sharing between threads is safe.
     private(set) var bytes: [UInt8]
+    // What was typed, where that is something else.
+    private var typed: [UInt8] = []
 
     /// Takes the bytes over and wipes the caller's.
     public init(consuming source: inout [UInt8]) throws(KeysError) {
         guard !source.isEmpty else { throw .emptyPassphrase }
         // A copy with a buffer of its own, so that wiping one does not first duplicate the other.
         bytes = UnicodeForm.composed(source)
+        if bytes != source { typed = source.withUnsafeBufferPointer { Array($0) } }
         wipe(&source)
     }
 
@@ -24,6 +27,14 @@ public final class Passphrase: @unchecked Sendable {
 
     deinit {
         wipe(&bytes)
+        wipe(&typed)
+    }
+
+    /// The same as it was typed, for slots that were made from that; nil where it is no other.
+    public var asTyped: Passphrase? { typed.isEmpty ? nil : Passphrase(asTyped: typed) }
+
+    private init(asTyped typed: [UInt8]) {
+        bytes = typed.withUnsafeBufferPointer { Array($0) }
     }
 
     /// Lends the bytes.

@@ -47,12 +47,14 @@ public final class RecoveryCode: Sendable {
             case .group(let number): throw .mistypedCode("group \(number) is not as it was printed")
             }
         }
+        defer { numbers.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } } }
         guard numbers[0] >> 16 == version else { throw .mistypedCode("it is of a newer version of coffer") }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(secretCount + 4)
         var bits: UInt64 = UInt64(numbers[0] & 0xFFFF)
         var held = 16
-        for number in numbers.dropFirst() + [0] {
+        for index in 1...numbers.count {
+            let number = index < numbers.count ? numbers[index] : 0
             while held >= 8 {
                 held -= 8
                 bytes.append(UInt8(truncatingIfNeeded: bits >> held))
@@ -60,7 +62,6 @@ public final class RecoveryCode: Sendable {
             bits = bits << 20 | UInt64(number)
             held += 20
         }
-        numbers.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } }
         while bytes.count > secretCount { bytes.removeLast() }
         return try RecoveryCode(consuming: &bytes)
     }

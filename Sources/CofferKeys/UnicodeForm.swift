@@ -20,6 +20,13 @@ enum UnicodeForm {
         return result
     }
 
+    /// Whether bytes are UTF-8.
+    static func isText(_ bytes: [UInt8]) -> Bool {
+        guard var text = String(validating: bytes, as: UTF8.self) else { return false }
+        wipe(&text)
+        return true
+    }
+
     private static func wipe(_ text: inout String) {
         text.withUTF8 { buffer in
             // Nobody else has this text: its own storage is what is overwritten.

@@ -69,6 +69,11 @@ public enum VaultUnlocker {
         }
     }
 
+    /// Throws where the slots of a type are out of bounds, or ask for more work together than one unlocking may cost.
+    static func requireAffordable<Secret: SlotType>(_ config: VaultConfig, _ type: Secret.Type) throws(KeysError) {
+        _ = try affordableSlots(of: config, type: type)
+    }
+
     // All of the type, once each and their sum are within bounds.
     private static func affordableSlots<Secret: SlotType>(
         of config: VaultConfig, type: Secret.Type

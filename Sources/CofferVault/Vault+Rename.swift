@@ -83,10 +83,9 @@ extension Vault {
         try move(old, from: source, to: new.0, replacing: mode == .replace ? existing : nil, in: target, mode)
 
         // From here on the rename has happened, whatever becomes of the rest.
-        if let movedDirectory, movedDirectory.takesNewID, !keepsEntryOrder {
-            tidy { () throws(VaultError) in
-                try system { () throws(Errno) in try syncDirectory(movedDirectory.descriptor) }
-            }
+        for move in [movedDirectory, exchangedDirectory] {
+            guard let move, move.takesNewID, !keepsEntryOrder else { continue }
+            tidy { () throws(VaultError) in try system { () throws(Errno) in try syncDirectory(move.descriptor) } }
         }
         if mode != .exchange { tidy { () throws(VaultError) in try removeCompanions(of: old.name, in: source) } }
         // A link's overflow file stays where another name of the same link may need it.

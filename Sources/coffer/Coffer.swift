@@ -29,7 +29,7 @@ struct Coffer: ParsableCommand {
             Environment:
               COFFER_STATE_DIR             where known-vaults.json is instead; else
                                            XDG_STATE_HOME/coffer where that is set
-              COFFER_ASKPASS               a program that asks for secrets where there is
+              COFFER_ASKPASS               a program that asks for passphrases where there is
                                            no terminal; SSH_ASKPASS with a desktop
 
             Exit status:

@@ -18,7 +18,8 @@ struct CommandError: Error, CustomStringConvertible {
         case .wrongSecret("passphrase"):
             self.init(.wrongPassphrase, "wrong passphrase for \(name); try again, minding upper and lower case")
         case .wrongSecret(let type):
-            self.init(.wrongPassphrase, "wrong \(type) for \(name): it opens none of its slots")
+            let names = ["keyfile": "key file", "recovery": "recovery code", "recipient": "identity"]
+            self.init(.wrongPassphrase, "wrong \(names[type] ?? type) for \(name): it opens none of its slots")
         case .notAVault:
             self.init(.notAVault, "\(name) is not a vault: it has no coffer.json; make one with 'coffer init'")
         case .onlyOtherConfig: self.init(.notAVault, "\(name): \(error)")

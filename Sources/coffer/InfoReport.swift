@@ -13,15 +13,18 @@ struct InfoReport: Encodable {
         let kdf: String?
         let opslimit: UInt64?
         let memlimit: UInt64?
+        /// Whom it is for: an identity's fingerprint.
+        let recipient: String?
 
         init(_ slot: KeySlot) {
             type = slot.type
             id = slot.id
-            label = slot.text("label")
+            label = slot.label.isEmpty ? nil : slot.label
             created = slot.text("created")
             kdf = slot.text("kdf")
             opslimit = slot.number("opslimit")
             memlimit = slot.number("memlimit")
+            recipient = RecipientSlot.recipient(of: slot)?.fingerprint
         }
     }
 
@@ -85,7 +88,7 @@ struct InfoReport: Encodable {
                 "verified",
                 verified
                     ? "yes"
-                    : "no: this is what coffer.json says, not more; --verify asks for the passphrase and checks it"
+                    : "no: this is what coffer.json says, not more; --verify checks it, for which it has to be unlocked"
             ))
         return lines.map { $0.0 + String(repeating: " ", count: 15 - $0.0.count) + $0.1 }.joined(separator: "\n")
     }
@@ -96,6 +99,7 @@ extension InfoReport.Slot {
     var text: String {
         var parts = ["\(printable(type)) \(id)"]
         if let label, !label.isEmpty { parts.append("\"\(printable(label))\"") }
+        if let recipient { parts.append("for identity \(recipient)") }
         if let created { parts.append("made \(printable(created))") }
         if let kdf, let opslimit, let memlimit {
             parts.append("\(printable(kdf)) with \(memlimit >> 20) MiB, \(opslimit) times over")

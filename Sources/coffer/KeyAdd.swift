@@ -16,7 +16,7 @@ struct KeyAdd: ParsableCommand {
         discussion: """
             KIND is one of
               passphrase       asked for twice, or from --new-passphrase-file
-              key-file FILE    all of the content of any file; a file that nobody can guess (32 random bytes
+              key-file FILE    all of the content of any file up to 64 MiB; what nobody can guess (32 random bytes
                                or more) opens the vault at once, what may have been typed is stretched
                                like a passphrase
               recovery-code    made by coffer and shown once, to be printed and put away

@@ -1,7 +1,9 @@
 import ArgumentParser
 import CofferCrypto
+import CofferDisk
 import CofferKeys
 import Glibc
+import SystemPackage
 
 /// `coffer keygen`.
 struct Keygen: ParsableCommand {
@@ -31,6 +33,8 @@ struct Keygen: ParsableCommand {
     var kdf = KDFChoice.moderate
 
     func run() throws {
+        // Before anybody types a passphrase for nothing.
+        guard access(file, F_OK) != 0 else { throw failure(EEXIST) }
         let identity = try CommandError.naming(file) { () throws(KeysError) in try Identity.random() }
         let secret = lock || passphrase.isGiven ? try passphrase.readNew(forVault: file) : nil
         let cost = kdf.cost
@@ -44,18 +48,27 @@ struct Keygen: ParsableCommand {
     }
 
     private func write(_ text: String) throws(CommandError) {
-        func failure(_ code: Int32) -> CommandError {
-            CommandError(.inputOutput, "\(quoted(file)) cannot be written: \(String(cString: strerror(code)))")
-        }
         let descriptor = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw failure(errno) }
         defer { close(descriptor) }
         var bytes = Array(text.utf8)
         defer { wipe(&bytes) }
-        guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else {
-            let code = errno
+        do throws(Errno) {
+            let disk = Disk()
+            try disk.write(descriptor, bytes: bytes)
+            try disk.sync(descriptor)
+            let end = file.lastIndex(of: "/").map { file.index(after: $0) } ?? file.startIndex
+            let parent = try disk.open(
+                at: AT_FDCWD, end == file.startIndex ? "." : String(file[..<end]), flags: O_RDONLY | O_DIRECTORY)
+            defer { disk.close(parent) }
+            try disk.sync(parent)
+        } catch {
             unlink(file)
-            throw failure(code)
+            throw failure(error.rawValue)
         }
+    }
+
+    private func failure(_ code: Int32) -> CommandError {
+        CommandError(.inputOutput, "\(quoted(file)) cannot be written: \(String(cString: strerror(code)))")
     }
 }

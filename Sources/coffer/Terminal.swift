@@ -15,7 +15,8 @@ enum Terminal {
             if let answer = try AskingProgram.ask(prompt) { return answer }
             throw CommandError(
                 .noPassphrase,
-                "no terminal to ask for the passphrase on; use --passphrase-file or --passphrase-command")
+                "no terminal to ask for the passphrase on; use --passphrase-file or --passphrase-command, for a new one --new-passphrase-file, or set COFFER_ASKPASS"
+            )
         }
         defer { close(descriptor) }
         while true {

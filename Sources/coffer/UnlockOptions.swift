@@ -48,17 +48,35 @@ struct UnlockOptions: ParsableArguments {
         let (file, location) = try CommandError.naming(directory.path) { () throws(KeysError) in
             (try directory.configStore.load(), try VaultOpening.location(of: directory.path))
         }
-        let secret = try secret(forVault: directory.path)
         let opening = VaultOpening(known: .forThisUser, acceptingChange: acceptChangedVault)
-        let (vault, warning) = try CommandError.naming(directory.path) { () throws(KeysError) in
+        let (vault, warning) = try open(directory.path) { secret throws(KeysError) in
             try opening.open(file, location: location, secret: secret)
         }
         if let warning { Report.warning(warning) }
         return vault
     }
 
-    /// What the vault is unlocked with.
-    func secret(forVault path: String) throws(CommandError) -> any SlotType {
+    /// Tries the secret; a passphrase in the form in which it was typed, too, where that is another.
+    private func open<Result>(
+        _ path: String, _ body: (any SlotType) throws(KeysError) -> Result
+    ) throws(CommandError) -> Result {
+        guard !isGiven || passphrase.isGiven else {
+            let secret = try secret(forVault: path)
+            return try CommandError.naming(path) { () throws(KeysError) in try body(secret) }
+        }
+        let passphrase = try passphrase.read(forVault: path)
+        return try CommandError.naming(path) { () throws(KeysError) in
+            do throws(KeysError) {
+                return try body(PassphraseSlot(passphrase))
+            } catch {
+                guard case .wrongSecret = error, let typed = passphrase.asTyped else { throw error }
+                return try body(PassphraseSlot(typed))
+            }
+        }
+    }
+
+    /// What the vault is unlocked with, but for passphrases.
+    private func secret(forVault path: String) throws(CommandError) -> any SlotType {
         if let keyFile { return KeyFileSlot(try SecretFile.keyFile(keyFile)) }
         if let identity { return RecipientSlot(try SecretFile.identity(identity)) }
         if recoveryCode || recoveryCodeFile != nil {

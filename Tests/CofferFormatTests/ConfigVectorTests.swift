@@ -27,7 +27,7 @@ struct ConfigVectorTests {
 
     @Test func canonicalBytes() {
         #expect(Hex.encode(slot.canonicalBytes(without: "mac")) == vector.slotCanonical)
-        #expect(Hex.encode(slot.canonicalBytes(without: "label", "mac", "wrap")) == vector.slotCanonicalUnwrapped)
+        #expect(Hex.encode(slot.canonicalBytes(without: "mac", "wrap")) == vector.slotCanonicalUnwrapped)
     }
 
     @Test func slotKeyAndWrap() throws {

@@ -139,10 +139,19 @@ struct ConfigStoreTests {
                     try failing.replace(vault.made.file, with: second, keepingOld: keepingOld)
                     finished = true
                 } catch {
-                    #expect(error == .system("write coffer.json", .noSpace))
+                    // What is told is true: nothing was changed, or it was and may not stay.
+                    let isChanged = try sound.load() == second
+                    let deed =
+                        isChanged
+                        ? "make sure that the change, which was made, stays after a power cut" : "write coffer.json"
+                    #expect(error == .system(deed, .noSpace))
                 }
                 let found = try sound.load()
                 #expect(found == vault.made.file || found == second)
+                // What is to be removed is not left in the version before.
+                if found == second, !keepingOld {
+                    #expect(directory.contents(ConfigStore.previousName) == second.bytes)
+                }
                 if found == vault.made.file { try sound.replace(found, with: second, keepingOld: keepingOld) }
                 #expect(try sound.load() == second)
             }

@@ -2,6 +2,7 @@ import CofferCrypto
 import CofferDisk
 import CofferFormat
 import FoundationEssentials
+import Glibc
 import Testing
 
 @testable import CofferKeys
@@ -108,7 +109,7 @@ struct SlotTests {
         for name in [ConfigFile.name, "coffer.json.previous"] {
             let file = try ConfigFile(parsing: #require(fixture.directory.contents(name)))
             let opened = try VaultUnlocker.unlock(file, with: PassphraseSlot(new))
-            #expect(opened.openedSlot?.text("label") == "slot 0")
+            #expect(opened.openedSlot?.label == "slot 0")
             #expect(throws: KeysError.wrongSecret(type: "passphrase")) {
                 try VaultUnlocker.unlock(file, with: fixture.openers[0] as? PassphraseSlot ?? PassphraseSlot(new))
             }
@@ -201,5 +202,44 @@ struct SlotTests {
             }
         }
         #expect(parsed > count / 10 && refusedByMAC > count / 100)
+    }
+}
+
+extension SlotTests {
+    /// Two programs that change slots at once: one of them is told so, or both changes are there.
+    @Test func changesAtTheSameTime() async throws {
+        let fixture = try Fixture()
+        let directory = fixture.directory.descriptor
+        let vault = fixture.changes.vault
+        let made = await withTaskGroup(of: String?.self) { group in
+            for number in 0..<8 {
+                group.addTask {
+                    // A description of its own, as another program has, for locks are that's.
+                    var changes = KeyChanges(ConfigStore(disk: Disk(), directory: directory), vault)
+                    do {
+                        return try changes.add(NewPassphrase(Passphrase("\(number)"), cost: .least), label: "").id
+                    } catch {
+                        if case KeysError.changedMeanwhile = error { return nil }
+                        Issue.record("\(error)")
+                        return nil
+                    }
+                }
+            }
+            return await group.reduce(into: [String]()) { if let id = $1 { $0.append(id) } }
+        }
+        let file = try ConfigStore(disk: Disk(), directory: directory).load()
+        #expect(made.count == 1 && file.unverified.slots.map(\.id).contains(made))
+    }
+
+    /// Who could read coffer.json before can read it after.
+    @Test func ownerAndModeStay() throws {
+        var fixture = try Fixture()
+        let path = fixture.directory.path + "/coffer.json"
+        chmod(path, 0o640)
+        if geteuid() == 0 { chown(path, 1234, 1235) }
+        _ = try fixture.add(3)
+        var status = stat()
+        #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o640)
+        if geteuid() == 0 { #expect(status.st_uid == 1234 && status.st_gid == 1235) }
     }
 }

@@ -132,6 +132,10 @@ struct WrittenSecretTests {
         ] {
             #expect(try Passphrase(one).isEqual(to: Passphrase(two)))
         }
+        // What was typed is there, for vaults that were made from it.
+        let typed = try #require(Passphrase("Ka\u{308}se").asTyped)
+        #expect(typed.withBytes { Array($0) } == Array("Ka\u{308}se".utf8) && typed.asTyped == nil)
+        #expect(try Passphrase("K\u{E4}se").asTyped == nil)
         // Nothing else is: what looks alike to people is not the same, nor is what is no UTF-8.
         #expect(try !Passphrase("\u{FB01}").isEqual(to: Passphrase("fi")))
         var (raw, other): ([UInt8], [UInt8]) = ([0xFF, 0x61], [0xFE, 0x61])
@@ -147,7 +151,16 @@ struct WrittenSecretTests {
         #expect(try kdf(Array("correct horse battery staple, and some more words\n".utf8)) == "argon2id13")
         #expect(try kdf(Array(repeating: 0x80, count: 31)) == "argon2id13")
         #expect(try kdf(Array(repeating: 0x80, count: 32)) == "blake2b")
-        #expect(try kdf(Array(repeating: 0x61, count: 128)) == "blake2b")
+        #expect(try kdf(Array(repeating: 0x61, count: 4096)) == "argon2id13")
+        #expect(try kdf(Array(repeating: 0x61, count: 4097)) == "blake2b")
+        for text in [
+            "пароль, которого никто не знает",
+            "\u{4E00}\u{4E8C}\u{4E09}\u{56DB}\u{4E94}\u{516D}\u{4E03}\u{516B}\u{4E5D}\u{5341}\u{767E}\twords and words",
+        ] {
+            #expect(try kdf(Array(text.utf8)) == "argon2id13")
+            #expect(try kdf([0xFF, 0xFE] + text.utf16.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }) == "argon2id13")
+        }
+        for _ in 0..<20 { #expect(try kdf(Random.bytes(32)) == "blake2b") }
         var none: [UInt8] = []
         #expect(throws: KeysError.emptyKeyFile) { try KeyFile(consuming: &none) }
     }

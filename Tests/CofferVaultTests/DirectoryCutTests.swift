@@ -37,8 +37,17 @@ struct DirectoryCutTests {
         for seed in 0..<100 as Range<UInt64> {
             let workload = try TreeCut(journal, seed: seed)
             for path in ["/a", "/a/b"] { try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) } }
+            try workload.perform("symlink /c") { try $0.makeLink("/c", to: "target") }
             try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
-            try workload.perform("rename /a/b /c") { try $0.rename("/a/b", to: "/c", .replace) }
+            // In the place of nothing, or in exchange for something else.
+            if seed % 2 == 0 { try workload.perform("remove /c") { try $0.remove("/c") } }
+            try workload.perform("rename /a/b /c") { vault in
+                switch seed % 4 {
+                case 1: try vault.rename("/a/b", to: "/c", .exchange)
+                case 3: try vault.rename("/c", to: "/a/b", .exchange)
+                default: try vault.rename("/a/b", to: "/c", .replace)
+                }
+            }
             // The pieces of a long name are synced with the directory that they are in, and so is that directory's own name.
             for path in ["/c/d", "/c/d/" + long] {
                 try workload.perform("mkdir \(path.prefix(8))") { try $0.makeDirectory(path) }

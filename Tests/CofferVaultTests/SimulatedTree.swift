@@ -314,7 +314,8 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         onChange?()
         change([
             Change(
-                directory: from, name: old, node: mode == .exchange ? existing?.number : nil, object: found.number),
+                directory: from, name: old, node: mode == .exchange ? existing?.number : nil,
+                object: mode == .exchange ? existing?.number ?? 0 : found.number),
             Change(directory: to, name: new, node: found.number, object: found.number),
         ])
     }

@@ -5,8 +5,8 @@ extension KeySlot {
 
     /// This slot with the ring key wrapped under the slot's key-encryption key.
     ///
-    /// The tag covers every member but `label`, `wrap` and `mac`, so they must be final by now. The label can be changed by whoever has opened the vault, whatever the
-    /// slot's secret is; the slot's MAC covers it.
+    /// The tag covers every member but `name`, `wrap` and `mac`, so they must be final by now. The name, which stands for the label where there is one, can be given
+    /// by whoever has opened the vault, without the slot's secret; the slot's MAC covers it.
     public func wrapping(_ ringKey: SecretKey, under key: SecretKey) throws(CryptoError) -> KeySlot {
         try wrapping(ringKey, under: key, nonce: Random.bytes(24))
     }
@@ -18,7 +18,7 @@ extension KeySlot {
         var secret = ringKey.withBytes { Array($0) }
         defer { wipe(&secret) }
         let blob = try KeyWrap(key: key, label: Self.label)
-            .wrap(secret, associatedData: canonicalBytes(without: "label", "mac", "wrap"), nonce: nonce)
+            .wrap(secret, associatedData: canonicalBytes(without: "name", "mac", "wrap"), nonce: nonce)
         var slot = self
         slot.set("wrap", to: .text(Base64URL.text(blob)))
         return slot
@@ -28,7 +28,7 @@ extension KeySlot {
     public func ringKey(under key: SecretKey) throws(CryptoError) -> SecretKey {
         guard let text = text("wrap"), let blob = Base64URL.decode(text) else { throw .notAuthentic }
         var secret = try KeyWrap(key: key, label: Self.label)
-            .unwrap(blob, associatedData: canonicalBytes(without: "label", "mac", "wrap"))
+            .unwrap(blob, associatedData: canonicalBytes(without: "name", "mac", "wrap"))
         defer { wipe(&secret) }
         guard secret.count == SecretKey.byteCount else { throw .notAuthentic }
         return try SecretKey(copying: secret)

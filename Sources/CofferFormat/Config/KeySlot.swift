@@ -41,6 +41,9 @@ public struct KeySlot: Equatable, Sendable {
     /// The slot's id, 16 hexadecimal digits.
     public var id: String { text("id") ?? "" }
 
+    /// What a person calls the slot: the name that it was given, or the label that it was made with.
+    public var label: String { text("name") ?? text("label") ?? "" }
+
     /// The text of a member, or nil where there is none or it is a number.
     public func text(_ name: String) -> String? {
         guard case .text(let text)? = value(name) else { return nil }

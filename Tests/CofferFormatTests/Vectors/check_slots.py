@@ -137,8 +137,11 @@ def write(path):
     slots = []
     for kind, label, members in kinds:
         slot = {"type": kind, "id": os.urandom(8).hex(), "label": label, "created": "2026-01-31T12:00:00Z", **members}
-        associated = canonical(slot, {"label", "mac", "wrap"})
+        associated = canonical(slot, {"name", "mac", "wrap"})
         slot["wrap"] = encode(wrap(key_of(slot, secrets), b"coffer.slot.wrap", associated, ring_key, os.urandom(24)))
+        if kind == "recovery":
+            # Given later, by somebody who had not the code at hand.
+            slot["name"] = "in the safe"
         slot["mac"] = blake2b(config_key, b"coffer.slot.mac" + canonical(slot, {"mac"}), 32).hex()
         slots.append(slot)
     ring = wrap(ring_key, b"coffer.ring.wrap", vault_id, b"\0" + vault_key, os.urandom(24))
@@ -163,7 +166,7 @@ def main():
     config = json.loads(vector["text"])
     for slot in config["slots"]:
         ring_key = unwrap(
-            key_of(slot, vector["secrets"]), b"coffer.slot.wrap", canonical(slot, {"label", "mac", "wrap"}),
+            key_of(slot, vector["secrets"]), b"coffer.slot.wrap", canonical(slot, {"name", "mac", "wrap"}),
             decode(slot["wrap"]))
         keys = ring_keys(unwrap(ring_key, b"coffer.ring.wrap", bytes.fromhex(config["vault"]), decode(config["ring"])))
         if ring_key.hex() != vector["ring_key"] or keys != {0: bytes.fromhex(vector["vault_key"])}:
