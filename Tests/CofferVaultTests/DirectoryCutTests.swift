@@ -8,8 +8,8 @@ import Testing
 
 @testable import CofferVault
 
-/// Directories, links and long names through power cuts at any call: nothing becomes unreadable, and what is there is what was there after some step since
-/// the last sync.
+/// Directories, links and long names through power cuts at any call: nothing becomes unreadable, what is there is what was there after some step since the
+/// last sync, and no two directories make their entries under one id.
 struct DirectoryCutTests {
     /// `COFFER_TREE_CUTS` says how many workloads, `COFFER_FIRST_SEED` where their seeds begin.
     private static let count = environmentNumber("COFFER_TREE_CUTS") ?? 4
@@ -86,7 +86,7 @@ private final class TreeCut {
 
     /// Does one thing, with power cuts while it is done; nothing where it fails.
     func perform(_ name: String, _ body: (TreeVault) throws -> Void) throws {
-        if states.isEmpty { states = [try Self.text(vault, "")] }
+        if states.isEmpty { states = [try Self.text(vault)] }
         doing = name
         // What it will be is known before: the step is done on a copy of the disk first, which nothing befalls.
         var sure = random
@@ -97,7 +97,7 @@ private final class TreeCut {
         } catch is VaultError {
             return
         }
-        states.append(try Self.text(other, ""))
+        states.append(try Self.text(other))
         disk.onChange = { [unowned self] in cut() }
         try body(vault)
         disk.onChange = nil
@@ -111,7 +111,7 @@ private final class TreeCut {
         let left = disk.crashed(everything: false, &random)
         do {
             let other = try TreeVault(nameMax: 143, disk: left, rootDescriptor: left.root())
-            let found = try Self.text(other, "")
+            let found = try Self.text(other)
             // Btrfs may have written a later change and not an earlier one.
             if disk.journal != .btrfs, !states.contains(found) { failure = "\(found) is none of \(states)" }
         } catch {
@@ -123,15 +123,28 @@ private final class TreeCut {
         let path: String
     }
 
+    /// An entry of one of them would pass in the other.
+    private struct SharedID: Error {
+        let path: String
+    }
+
     /// Everything there is, all of it read.
-    private static func text(_ vault: TreeVault, _ path: String) throws -> String {
+    private static func text(_ vault: TreeVault) throws -> String {
+        var ids: Set<DirectoryID> = []
+        return try text(vault, "", &ids)
+    }
+
+    private static func text(_ vault: TreeVault, _ path: String, _ ids: inout Set<DirectoryID>) throws -> String {
+        guard ids.insert(try vault.directory(path).directory.identity.creating).inserted else {
+            throw SharedID(path: path)
+        }
         var text = ""
         for name in try vault.list(path) {
             if name == "?" { throw Unreadable(path: path) }
             let full = path + "/" + name
             let entry = try vault.entry(full)
             if entry.isDirectory {
-                text += "\(name.prefix(3)){\(try Self.text(vault, full))} "
+                text += "\(name.prefix(3)){\(try Self.text(vault, full, &ids))} "
             } else {
                 text += "\(name.prefix(3))>\(try vault.target(full).count) "
             }
