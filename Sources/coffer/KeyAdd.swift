@@ -16,16 +16,17 @@ struct KeyAdd: ParsableCommand {
         discussion: """
             KIND is one of
               passphrase       asked for twice, or from --new-passphrase-file
-              key-file FILE    all of the content of any file up to 64 MiB; what nobody can guess (32 random bytes
-                               or more) opens the vault at once, what may have been typed is stretched
-                               like a passphrase
+              key-file FILE    all of the content of a file of up to 64 MiB. What nobody
+                               can guess, such as 32 random bytes, opens the vault at
+                               once; text is stretched like a passphrase
               recovery-code    made by coffer and shown once, to be printed and put away
-              recipient WHO    whoever has the identity: WHO is its public half as 'coffer keygen' prints it,
-                               or a file with it
+              recipient WHO    whoever has the identity: WHO is its public half, as
+                               'coffer keygen' prints it, or a file with it
 
             Examples:
               coffer key add photos recovery-code
-              head -c 32 /dev/urandom > /media/usb/key; coffer key add photos key-file /media/usb/key
+              head -c 32 /dev/urandom > /media/usb/key
+              coffer key add photos key-file /media/usb/key
               coffer key add --label Ada photos recipient ada.pub
             """)
 
