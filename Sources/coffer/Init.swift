@@ -84,7 +84,7 @@ struct Init: ParsableCommand {
         try Report.line(
             """
             made vault \(quoted(vault)), id \(Hex.encode(made.config.vaultID)), \(cipher.rawValue)
-            it is opened by \(Self.listed(made.config.slots)): without that what the vault holds is lost for good, and nobody can help
+            it is opened by \(Self.listed(made.config.slots)): without \(made.config.slots.count == 1 ? "that" : "one of them") what it holds is lost for good, and nobody can help
             the same is true of coffer.json in the vault: every backup must include it
             \(code == nil && made.config.slots.count == 1 ? Self.advice(vault) : "")now mount it: coffer mount \(quoted(vault)) MOUNTPOINT
             """)
