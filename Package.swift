@@ -103,7 +103,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "MountTests",
-            dependencies: ["CLinux", "CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk", "CofferKeys"],
+            dependencies: [
+                "CLinux", "CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk", "CofferKeys", "Randomness",
+            ],
             swiftSettings: strict),
     ]
 )

@@ -127,6 +127,11 @@ open class Disk: @unchecked Sendable {
         try check { ftruncate(descriptor, size) }
     }
 
+    /// posix_fadvise(2): what was read or written is read from the disk the next time. Only advice.
+    open func forgetCached(_ descriptor: Int32) {
+        _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
+    }
+
     /// fallocate(2).
     open func allocate(_ descriptor: Int32, mode: Int32, offset: Int, length: Int) throws(Errno) {
         try check { coffer_fallocate(descriptor, mode, offset, length) }

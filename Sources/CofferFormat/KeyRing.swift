@@ -40,6 +40,19 @@ public final class KeyRing: Sendable {
         try KeyRing(keys: [0: SecretKey.random()])
     }
 
+    /// The ring with one more key, a random one under the next epoch; nil where there is no epoch left.
+    public func withAnotherEpoch() throws(CryptoError) -> KeyRing? {
+        guard newest < UInt8.max else { return nil }
+        var keys = keys
+        keys[newest + 1] = try SecretKey.random()
+        return try KeyRing(keys: keys)
+    }
+
+    /// The ring of the newest epoch alone.
+    public func newestOnly() throws(CryptoError) -> KeyRing {
+        try KeyRing(keys: keys.filter { $0.key == newest })
+    }
+
     /// The sub-key for one purpose, or nil where the ring does not hold the epoch.
     public func subkey(_ purpose: KeyPurpose, epoch: UInt8) -> SecretKey? {
         guard Int(epoch) < subkeys.count else { return nil }

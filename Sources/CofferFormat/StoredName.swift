@@ -61,6 +61,9 @@ public enum ReservedName {
     /// The records while they are being written.
     public static let newDirectory = StoredName("coffer.dir.new")
 
+    /// What a rotation of the vault's key has in hand, a directory in the root.
+    public static let rotation = StoredName("coffer.rotation")
+
     /// The intent log's directory, in the root.
     public static let log = StoredName("coffer.log")
 
@@ -71,6 +74,14 @@ public enum ReservedName {
 
     /// Whether a name is one of ``making(random:)``.
     public static func isMaking(_ name: StoredName) -> Bool { name.bytes.starts(with: makingPrefix) }
+
+    /// The random bytes of a link's overflow file, where a name is one's.
+    public static func overflowCompanion(_ name: [UInt8]) -> [UInt8]? {
+        guard name.starts(with: linkPrefix), let random = Base64URL.decode(name.dropFirst(linkPrefix.count)),
+            random.count == 16
+        else { return nil }
+        return random
+    }
 
     /// A fresh name for what is made first and named later.
     public static func making(random: [UInt8]) -> StoredName {

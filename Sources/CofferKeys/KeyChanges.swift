@@ -60,18 +60,71 @@ public struct KeyChanges {
         return new
     }
 
-    private mutating func change(keepingOld: Bool = true, _ body: (inout VaultConfig) -> Void) throws(KeysError) {
+    // MARK: Rotation
+
+    /// Whether a rotation of the vault's key was begun and not ended.
+    public var isRotating: Bool { vault.ring.epochsNewestFirst.count > 1 }
+
+    /// Gives the vault another key, beside the one it has, and every slot another ring key. From here on the vault's new data is sealed under it; what was removed
+    /// before, or stands in older copies of the configuration, opens nothing of it.
+    public mutating func beginRotation() throws(KeysError) {
+        let ringKey: SecretKey
+        let ring: KeyRing
+        var slots: [KeySlot] = []
+        var unrenewed: [String] = []
+        do throws(CryptoError) {
+            ringKey = try SecretKey.random()
+            guard let more = try vault.ring.withAnotherEpoch() else { throw .invalidParameter }
+            ring = more
+            for slot in vault.config.slots {
+                if let renewed = try SlotTypes.type(of: slot)?.renewing(slot, holding: ringKey) {
+                    slots.append(renewed)
+                } else {
+                    unrenewed.append(slot.id)
+                }
+            }
+        } catch {
+            throw error == .invalidParameter ? .noEpochLeft : KeysError(error)
+        }
+        guard unrenewed.isEmpty else { throw .unrenewable(unrenewed) }
+        try change(keepingOld: false, ring: ring, ringKey: ringKey) { $0.slots = slots }
+    }
+
+    /// Drops all of the vault's keys but the newest, once nothing is sealed under the others any more.
+    public mutating func endRotation() throws(KeysError) {
+        let ring: KeyRing
+        do {
+            ring = try vault.ring.newestOnly()
+        } catch {
+            throw KeysError(error)
+        }
+        try change(keepingOld: false, ring: ring) { _ in }
+    }
+
+    private mutating func change(
+        keepingOld: Bool = true, ring newRing: KeyRing? = nil, ringKey newRingKey: SecretKey? = nil,
+        _ body: (inout VaultConfig) -> Void
+    ) throws(KeysError) {
         var config = vault.config
         body(&config)
         config.counter += 1
+        let ring = newRing ?? vault.ring
+        let ringKey = newRingKey ?? vault.ringKey
         let file: ConfigFile
+        if newRing != nil {
+            do {
+                config.ring = try ring.wrapped(under: ringKey, vaultID: config.vaultID)
+            } catch {
+                throw KeysError(error)
+            }
+        }
         do {
-            file = try ConfigFile(sealing: config, with: vault.ring)
+            file = try ConfigFile(sealing: config, with: ring)
         } catch {
             throw .config(error)
         }
         // What would be refused when it is read must not be written.
-        let opened = try VaultUnlocker.open(file, with: vault.ringKey)
+        let opened = try VaultUnlocker.open(file, with: ringKey)
         for type in SlotTypes.all where config.slots.contains(where: { $0.type == type.typeName }) {
             try VaultUnlocker.requireAffordable(config, type)
         }

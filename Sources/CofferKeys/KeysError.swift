@@ -38,6 +38,10 @@ public enum KeysError: Error, Equatable, Sendable, CustomStringConvertible {
     case lastSlot
     /// There are as many slots as there may be.
     case tooManySlots
+    /// These slots, by their ids, cannot be given another ring key without their secrets.
+    case unrenewable([String])
+    /// The vault's key was rotated as often as it can be.
+    case noEpochLeft
     /// The bytes of memory that a slot asks for could not be had.
     case outOfMemory(Int)
     /// A system call failed; what it was to do.
@@ -69,6 +73,10 @@ public enum KeysError: Error, Equatable, Sendable, CustomStringConvertible {
             "no slot, or more than one, is meant by \(quoted(name)); 'coffer key list' shows their ids"
         case .lastSlot: "this is the last slot that anybody could open the vault with; add another one first"
         case .tooManySlots: "it has \(VaultConfig.slotLimit) slots, which is all that there may be"
+        case .unrenewable(let ids):
+            "slots \(ids.joined(separator: ", ")) are of another version and cannot be taken along without their secrets; remove them ('coffer key remove'), and add them again after"
+        case .noEpochLeft:
+            "its key was rotated 255 times, which is all that there is room for; copy its contents to a new vault"
         case .outOfMemory(let bytes):
             "unlocking needs \(bytes >> 20) MiB of memory, which this machine does not have free"
         case .system(let deed, let code): "cannot \(deed): \(code)"
@@ -92,7 +100,7 @@ public enum VaultChange: Error, Equatable, Sendable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .keys(let vaultID):
-            "its keys are not those that this machine knows for vault \(vaultID): somebody may have put another vault in its place"
+            "its keys are not those that this machine knows for vault \(vaultID): somebody may have put another vault in its place, unless its key was rotated elsewhere ('coffer key rotate')"
         case .vault(_, let knownID, let foundID):
             "this place held vault \(knownID) before and now holds \(foundID): it was replaced by another vault"
         case .older(let knownCounter, let foundCounter):

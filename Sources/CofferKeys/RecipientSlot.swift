@@ -49,6 +49,18 @@ public struct RecipientSlot: SlotType {
         }
     }
 
+    /// None: the recipient is one.
+    public static func renewal(for key: SecretKey) throws(CryptoError) -> KeySlot.Member? { nil }
+
+    /// The slot, encapsulated anew.
+    public static func renewing(_ slot: KeySlot, holding ringKey: SecretKey) throws(CryptoError) -> KeySlot? {
+        guard let recipient = recipient(of: slot) else { return nil }
+        let (encapsulated, shared) = try XWing.encapsulate(to: recipient.bytes)
+        var slot = slot
+        slot.set("encapsulated", to: .text(Base64URL.text(encapsulated)))
+        return try slot.wrapping(ringKey, under: try key(shared, recipient.bytes, encapsulated))
+    }
+
     fileprivate static func key(
         _ shared: SecretKey, _ recipient: [UInt8], _ encapsulated: [UInt8]
     ) throws(CryptoError) -> SecretKey {

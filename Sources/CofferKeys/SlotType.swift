@@ -16,6 +16,24 @@ public protocol SlotType: Sendable {
 
     /// The key-encryption key that the secret yields for a slot that passed `check`.
     func key(for slot: KeySlot) throws(KeysError) -> SecretKey
+
+    /// The member by which slots with this key-encryption key can be renewed without the secret, where they need one.
+    static func renewal(for key: SecretKey) throws(CryptoError) -> KeySlot.Member?
+
+    /// The slot with another ring key in it, made without the secret; nil where that cannot be.
+    static func renewing(_ slot: KeySlot, holding ringKey: SecretKey) throws(CryptoError) -> KeySlot?
+}
+
+extension SlotType {
+    /// See ``SlotRenewal``.
+    public static func renewal(for key: SecretKey) throws(CryptoError) -> KeySlot.Member? {
+        try SlotRenewal.member(for: key)
+    }
+
+    /// See ``SlotRenewal``.
+    public static func renewing(_ slot: KeySlot, holding ringKey: SecretKey) throws(CryptoError) -> KeySlot? {
+        try SlotRenewal.renewing(slot, holding: ringKey)
+    }
 }
 
 /// What a new slot is made from: a secret, or a public key.
@@ -33,7 +51,7 @@ extension SlotMaker {
         holding ringKey: SecretKey, label: String, created: String
     ) throws(KeysError) -> KeySlot {
         let (members, key) = try newMembers()
-        let slot = KeySlot(
+        var slot = KeySlot(
             members: [
                 .init(name: "type", value: .text(Slot.typeName)),
                 .init(name: "id", value: .text(Hex.encode(Random.bytes(8)))),
@@ -42,6 +60,7 @@ extension SlotMaker {
             ] + members)
         let wrapped: KeySlot
         do {
+            if let renewal = try Slot.renewal(for: key) { slot.set(renewal.name, to: renewal.value) }
             wrapped = try slot.wrapping(ringKey, under: key)
         } catch {
             throw KeysError(error)
@@ -62,6 +81,11 @@ public enum SlotTypes {
     public static let all: [any SlotType.Type] = [
         PassphraseSlot.self, KeyFileSlot.self, RecoverySlot.self, RecipientSlot.self,
     ]
+
+    /// The kind of a slot; nil where this version does not know it.
+    static func type(of slot: KeySlot) -> (any SlotType.Type)? {
+        all.first { $0.typeName == slot.type }
+    }
 
     /// Whether a slot is one that a person with its secret could use by this version.
     public static func isUsable(_ slot: KeySlot) -> Bool {
@@ -89,8 +113,9 @@ extension KeySlot {
         return bytes
     }
 
-    /// Checks the member that holds the ring key.
+    /// Checks the member that holds the ring key, and those that it may be renewed by.
     func checkWrap(path: String) throws(ConfigError) {
         _ = try bytes("wrap", count: Self.wrapCount, path: path)
+        try SlotRenewal.check(self, path: path)
     }
 }

@@ -38,7 +38,7 @@ public enum VaultUnlocker {
             let key = try secret.key(for: slot)
             let ringKey: SecretKey
             do {
-                ringKey = try slot.ringKey(under: key)
+                ringKey = try slot.ringKey(under: try SlotRenewal.wrapKey(of: slot, key))
             } catch {
                 if error == .notAuthentic { continue }
                 throw KeysError(error)

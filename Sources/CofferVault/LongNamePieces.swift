@@ -11,6 +11,9 @@ struct LongNamePieces {
         if case .companion(let tag, let index, let piece) = kind { found[tag, default: [:]][index] = piece }
     }
 
+    /// The tags that there are pieces for.
+    var tags: [[UInt8]] { Array(found.keys) }
+
     /// The sealed name that begins with a tag; nil where a piece is missing.
     func sealed(_ tag: [UInt8]) -> [UInt8]? {
         guard let pieces = found[tag] else { return nil }

@@ -132,7 +132,7 @@ extension Vault {
         }
     }
 
-    private func rawNames(_ descriptor: Int32) throws(VaultError) -> [[UInt8]] {
+    func rawNames(_ descriptor: Int32) throws(VaultError) -> [[UInt8]] {
         guard try hasAttributes(descriptor) else { return [] }
         let list = try system { () throws(Errno) in
             try disk.attributeListBytes(descriptor, limit: Self.maximumAttributeCount)
@@ -160,7 +160,7 @@ extension Vault {
         return nil
     }
 
-    private func rawAttribute(_ name: StoredName, of descriptor: Int32) throws(VaultError) -> [UInt8] {
+    func rawAttribute(_ name: StoredName, of descriptor: Int32) throws(VaultError) -> [UInt8] {
         try system { () throws(Errno) in
             try disk.attributeBytes(descriptor, name.cString, limit: Self.maximumAttributeCount)
         }
@@ -175,7 +175,7 @@ extension Vault {
     }
 
     /// Objects other than files and directories cannot carry `user.` attributes.
-    private static func prefix(for mode: mode_t) -> [UInt8] {
+    static func prefix(for mode: mode_t) -> [UInt8] {
         switch mode & S_IFMT {
         case S_IFREG, S_IFDIR: AttributeCodec.userPrefix
         default: AttributeCodec.trustedPrefix

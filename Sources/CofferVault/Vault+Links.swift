@@ -97,7 +97,7 @@ extension Vault {
         }
     }
 
-    private func readOverflow(_ file: StoredName, in directory: Int32) throws(VaultError) -> [UInt8] {
+    func readOverflow(_ file: StoredName, in directory: Int32) throws(VaultError) -> [UInt8] {
         try system { () throws(Errno) in
             let descriptor = try disk.open(at: directory, file.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             defer { disk.close(descriptor) }
@@ -105,7 +105,7 @@ extension Vault {
         }
     }
 
-    private func seal(_ target: [UInt8], companion: [UInt8] = []) throws(VaultError) -> [UInt8] {
+    func seal(_ target: [UInt8], companion: [UInt8] = []) throws(VaultError) -> [UInt8] {
         do throws(FormatError) {
             return try links.seal(target, companion: companion)
         } catch {

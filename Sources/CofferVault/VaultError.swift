@@ -23,6 +23,8 @@ public struct Damage: Error, Equatable, Sendable {
         case attribute = "attribute does not verify"
         /// A name does not verify in the directory where it stands.
         case name = "name does not verify"
+        /// What a rotation left to be done does not verify.
+        case rotation = "what a rotation of the key left to be done does not verify"
         /// A directory's records do not verify.
         case directory = "directory records do not verify"
     }

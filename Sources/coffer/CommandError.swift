@@ -37,7 +37,8 @@ struct CommandError: Error, CustomStringConvertible {
         case .emptyPassphrase, .emptyKeyFile: self.init(.noPassphrase, "\(error); nothing was done")
         case .mistypedCode: self.init(.wrongPassphrase, "\(error)")
         case .badRecipient, .badIdentity: self.init(.noPassphrase, "\(error)")
-        case .noSuchSlot, .lastSlot, .tooManySlots: self.init(.other, "\(name): \(error); nothing was changed")
+        case .noSuchSlot, .lastSlot, .tooManySlots, .unrenewable, .noEpochLeft:
+            self.init(.other, "\(name): \(error); nothing was changed")
         case .system: self.init(.inputOutput, "\(name): \(error)")
         case .vaultChanged:
             self.init(

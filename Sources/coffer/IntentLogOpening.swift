@@ -1,5 +1,6 @@
 import CofferCrypto
 import CofferDisk
+import CofferFormat
 import CofferKeys
 import CofferVault
 import Glibc
@@ -21,6 +22,7 @@ struct IntentLogOpening {
     /// The log of a vault that this process alone writes to. Nil where there can be none, which a person is told: without one a power cut may tear what is
     /// being written. Throws where there is one that cannot be recovered from.
     func forWriting() throws(CommandError) -> LogDirectory? {
+        try finishRotating()
         let opening: LogDirectory.Opening
         do throws(VaultError) {
             opening = try LogDirectory.open(
@@ -40,6 +42,7 @@ struct IntentLogOpening {
 
     /// Recovers a vault that others may write to from now on too, if nobody has it mounted yet.
     func beforeSharing() throws(CommandError) {
+        try finishRotating()
         do throws(VaultError) {
             let report = try LogDirectory.recover(
                 disk: disk, ring: opened.ring, rootDescriptor: root, cipher: opened.config.cipher,
@@ -48,6 +51,22 @@ struct IntentLogOpening {
         } catch {
             throw unrecovered(error)
         }
+    }
+
+    /// What a rotation that was cut short left between two names of one file is done now: somebody might write to one of them.
+    private func finishRotating() throws(CommandError) {
+        do throws(VaultError) {
+            try RotationDirectory(disk: disk, root: root, ring: opened.ring).settle()
+        } catch {
+            if error == .system(.readOnlyFileSystem) { return }
+            let remedy = error.isDamage ? "remove \(ReservedName.rotation) in it to go on without" : "try again"
+            throw CommandError(
+                error.isDamage ? .damaged : .inputOutput,
+                "\(quoted(vault)): a rotation of its key was cut short, and cannot be finished: \(error.text); \(remedy)"
+            )
+        }
+        guard opened.ring.epochsNewestFirst.count > 1 else { return }
+        Report.note("\(quoted(vault)): a rotation of its key is not finished; 'coffer key rotate' goes on with it")
     }
 
     private func unrecovered(_ error: VaultError) -> CommandError {

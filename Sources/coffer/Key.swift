@@ -11,9 +11,13 @@ struct Key: ParsableCommand {
             'coffer keygen'). Any one of them opens everything.
 
             Removing a slot keeps its secret from opening the vault from now on. It does not take away what it has opened before: whoever had it may \
-            have kept the vault's keys, or an older copy of coffer.json, which it opens still.
+            have kept the vault's keys, or an older copy of coffer.json, which it opens still. 'coffer key rotate' \
+            gives the vault another key, for what is in it from then on.
             """,
-        subcommands: [KeyList.self, KeyAdd.self, KeyRemove.self, KeyLabel.self, ChangePassphrase.self, KeyCheck.self])
+        subcommands: [
+            KeyList.self, KeyAdd.self, KeyRemove.self, KeyLabel.self, ChangePassphrase.self, KeyCheck.self,
+            KeyRotate.self,
+        ])
 }
 
 /// `coffer key list`.
@@ -138,8 +142,8 @@ enum KeyEditing {
         try Report.line(text)
     }
 
-    // The change is made by now, so what goes wrong here is no failure.
-    private static func remember(_ vault: UnlockedVault, _ path: String) {
+    /// The change is made by now, so what goes wrong here is no failure.
+    static func remember(_ vault: UnlockedVault, _ path: String) {
         do throws(KeysError) {
             let sighting = vault.sighting(at: try VaultOpening.location(of: path))
             if let warning = try KnownVaults.forThisUser.meet(sighting, acceptingChange: false) {

@@ -1,23 +1,20 @@
 import CofferVault
 import Glibc
 
-/// How far an extraction is, in one line on standard error that writes over itself; only where that is a terminal.
-final class Progress {
+/// A line on standard error that writes over itself; only where that is a terminal.
+final class ProgressLine {
     private let isShown = isatty(STDERR_FILENO) == 1
-    private let began = Progress.now()
+    private let began = ProgressLine.now()
     private var last = 0.0
     private var hasLine = false
 
-    /// Shows the line, ten times a second at most.
-    func show(_ totals: TreeTotals) {
+    /// Shows what `text` says, which gets the seconds since the beginning, ten times a second at most.
+    func show(_ text: (Double) -> String) {
         guard isShown else { return }
         let now = Self.now()
         guard now - last >= 0.1 else { return }
         last = now
-        let seconds = max(now - began, 0.001)
-        put(
-            "\r\(totals.files) files, \(ByteText.text(totals.bytes)), "
-                + "\(ByteText.text(Int(Double(totals.bytes) / seconds)))/s\u{1B}[K")
+        put("\r\(text(max(now - began, 0.001)))\u{1B}[K")
         hasLine = true
     }
 
@@ -38,6 +35,22 @@ final class Progress {
         clock_gettime(CLOCK_MONOTONIC, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
+}
+
+/// How far an extraction is.
+final class Progress {
+    private let line = ProgressLine()
+
+    /// Shows the line, ten times a second at most.
+    func show(_ totals: TreeTotals) {
+        line.show { seconds in
+            "\(totals.files) files, \(ByteText.text(totals.bytes)), "
+                + "\(ByteText.text(Int(Double(totals.bytes) / seconds)))/s"
+        }
+    }
+
+    /// Takes the line away.
+    func clear() { line.clear() }
 }
 
 /// Counts of bytes for people.

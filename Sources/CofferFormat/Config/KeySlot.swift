@@ -56,6 +56,9 @@ public struct KeySlot: Equatable, Sendable {
         return number
     }
 
+    /// Whether there is a member of this name.
+    public func has(_ name: String) -> Bool { value(name) != nil }
+
     /// Sets a member in its place, or adds it at the end.
     public mutating func set(_ name: String, to value: Value) {
         let member = Member(name: name, value: value)

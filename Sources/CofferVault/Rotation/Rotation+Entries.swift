@@ -1,0 +1,234 @@
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// An entry that verified, as it is stored.
+struct TurnedEntry {
+    let name: [UInt8]
+    let id: DirectoryID
+    let stored: StoredName
+}
+
+/// One directory's entries: names, and what they stand for.
+extension Rotation {
+    /// The entries of a directory. What an earlier run left is removed; overflow files of links, which are no entries, are sealed again here.
+    func list(_ directory: TurnedDirectory) throws(VaultError) -> [TurnedEntry] {
+        var kinds: [(bytes: [UInt8], kind: StoredNameKind)] = []
+        var pieces = LongNamePieces()
+        try RawDirectory(disk: disk, descriptor: directory.descriptor).forEach { bytes, _ in
+            let kind = vault.names.kind(of: bytes)
+            pieces.add(kind)
+            switch kind {
+            case .short, .long, .reserved: kinds.append((bytes, kind))
+            case .dots, .companion, .foreign: break
+            }
+            return true
+        }
+        var entries: [TurnedEntry] = []
+        var longTags: Set<[UInt8]> = []
+        for (bytes, kind) in kinds {
+            let place = TreePlace(in: directory.place, name: DirectoryStream.placeholder(for: bytes), stored: bytes)
+            try attempt(place) { () throws(VaultError) in
+                switch kind {
+                case .short(let sealed): entries.append(try entry(bytes, sealed, directory))
+                case .long(let tag):
+                    longTags.insert(tag)
+                    entries.append(try entry(bytes, pieces.sealed(tag), directory))
+                default: try turnReserved(bytes, directory)
+                }
+            }
+        }
+        try removeLoneCompanions(pieces, but: longTags, directory)
+        return entries
+    }
+
+    private func entry(
+        _ bytes: [UInt8], _ sealed: [UInt8]?, _ directory: TurnedDirectory
+    ) throws(VaultError) -> TurnedEntry {
+        guard let sealed, let (name, id) = vault.names.open(sealed, in: directory.identity.accepted) else {
+            throw .damaged(Damage(.name))
+        }
+        return TurnedEntry(name: name, id: id, stored: StoredName(bytes))
+    }
+
+    private func turnReserved(_ bytes: [UInt8], _ directory: TurnedDirectory) throws(VaultError) {
+        let name = StoredName(bytes)
+        if let companion = ReservedName.overflowCompanion(bytes) {
+            if try vault.renewOverflow(name, companion, in: directory.descriptor) {
+                directory.isTouched = true
+                tell { $0.names += 1 }
+            }
+        } else if ReservedName.isMaking(name) {
+            try system { () throws(Errno) in
+                if try disk.status(at: directory.descriptor, name.cString).st_mode & S_IFMT == S_IFDIR {
+                    try vault.removeMade(name, in: directory.descriptor)
+                } else {
+                    try disk.remove(at: directory.descriptor, name.cString)
+                }
+            }
+            directory.isTouched = true
+        }
+    }
+
+    /// Companions that an entry left behind would tell its name to whoever has the older key.
+    private func removeLoneCompanions(
+        _ pieces: LongNamePieces, but tags: Set<[UInt8]>, _ directory: TurnedDirectory
+    ) throws(VaultError) {
+        for tag in pieces.tags where !tags.contains(tag) {
+            guard let sealed = pieces.sealed(tag),
+                let (name, id) = vault.names.open(sealed, in: directory.identity.accepted)
+            else { continue }
+            for encoding in try encodings(of: name, in: id).dropFirst() where encoding.isNamed(by: tag) {
+                try vault.removeCompanions(
+                    of: encoding,
+                    in: VaultDirectory(descriptor: directory.descriptor, identity: directory.identity))
+                directory.isTouched = true
+            }
+        }
+    }
+
+    private func encodings(of name: [UInt8], in id: DirectoryID) throws(VaultError) -> [EncodedName] {
+        do throws(FormatError) {
+            return try vault.names.encodings(of: name, in: id)
+        } catch {
+            throw .damaged(Damage(.name))
+        }
+    }
+
+    /// An entry's name, then what it stands for. Returns its attributes and the name that it has now; nil where it has gone.
+    func turn(
+        _ entry: TurnedEntry, in directory: TurnedDirectory
+    ) throws(VaultError) -> (stat, StoredName)? {
+        let status = try system { () throws(Errno) in
+            try disk.status(at: directory.descriptor, entry.stored.cString)
+        }
+        let stored = try turnName(entry, in: directory)
+        let place = TreePlace(in: directory.place, name: entry.name, stored: stored.bytes)
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: try turnFile(stored, status, place, in: directory)
+        case S_IFLNK: try turnLink(stored, status, place, in: directory)
+        case S_IFDIR: break
+        default: try turnNode(stored, status, in: directory)
+        }
+        return (status, stored)
+    }
+
+    private func turnName(_ entry: TurnedEntry, in directory: TurnedDirectory) throws(VaultError) -> StoredName {
+        let all = try encodings(of: entry.name, in: entry.id)
+        guard let newest = all.first, let old = all.first(where: { $0.entry == entry.stored }) else {
+            throw .damaged(Damage(.name))
+        }
+        if old == newest { return entry.stored }
+        let here = VaultDirectory(descriptor: directory.descriptor, identity: directory.identity)
+        try vault.withCompanions(of: newest, in: here) { () throws(Errno) in
+            try self.rename(entry.stored, to: newest.entry, in: directory)
+        }
+        try vault.removeCompanions(of: old, in: here)
+        directory.isTouched = true
+        tell { $0.names += 1 }
+        return newest.entry
+    }
+
+    private func rename(_ name: StoredName, to newName: StoredName, in directory: TurnedDirectory) throws(Errno) {
+        let descriptor = directory.descriptor
+        do throws(Errno) {
+            try disk.rename(
+                from: descriptor, name.cString, to: descriptor, newName.cString, mode: .noReplace)
+        } catch {
+            // Some file systems know no flags.
+            guard error == .invalidArgument else { throw error }
+            do throws(Errno) {
+                _ = try disk.status(at: descriptor, newName.cString)
+            } catch {
+                guard error == .noSuchFileOrDirectory else { throw error }
+                return try disk.rename(from: descriptor, name.cString, to: descriptor, newName.cString)
+            }
+            throw .fileExists
+        }
+    }
+
+    private func turnLink(
+        _ name: StoredName, _ status: stat, _ place: TreePlace, in directory: TurnedDirectory
+    ) throws(VaultError) {
+        let object = try system { () throws(Errno) in
+            try disk.open(at: directory.descriptor, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+        }
+        defer { disk.close(object) }
+        let text = try vault.linkText(at: directory.descriptor, name)
+        let isOverflowing = LinkCodec.parseOverflow(text) != nil
+        let sealed = isOverflowing ? nil : Base64URL.decode(text)
+        if isOverflowing || sealed?.first == vault.ring.newest {
+            let count = try vault.renewAttributes(of: object, mode: status.st_mode) { AttributeCodec.noOwner }
+            return tell { $0.names += count }
+        }
+        if status.st_nlink > 1 {
+            groups[NodeNumber(status), default: []].append(place)
+            return
+        }
+        let making = ReservedName.making(random: DirectoryID.random().bytes)
+        directory.isTouched = true
+        try makeTwin(ofLink: object, name, status, in: directory.descriptor, making, in: directory.descriptor)
+        do throws(Errno) {
+            try disk.rename(from: directory.descriptor, making.cString, to: directory.descriptor, name.cString)
+        } catch {
+            discard(making, in: directory.descriptor)
+            throw .system(error)
+        }
+        tell { $0.names += 1 }
+    }
+
+    /// Makes a link that says the same under the newest key. Where this throws, nothing is left.
+    func makeTwin(
+        ofLink object: Int32, _ name: StoredName, _ status: stat, in directory: Int32, _ newName: StoredName,
+        in newDirectory: Int32
+    ) throws(VaultError) {
+        let target = try vault.readLink(name, in: directory)
+        let text = StoredName(Base64URL.encode(try vault.seal(target)))
+        try system { () throws(Errno) in
+            try disk.makeLink(at: newDirectory, newName.cString, target: text.cString)
+        }
+        do throws(VaultError) {
+            let new = try system { () throws(Errno) in
+                try disk.open(at: newDirectory, newName.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+            }
+            defer { disk.close(new) }
+            try giveOwner(of: status, to: new)
+            try vault.copyAttributes(from: object, to: new, mode: status.st_mode, owner: AttributeCodec.noOwner)
+            try system { () throws(Errno) in
+                try disk.setTimes(new, access: status.st_atim, modification: status.st_mtim)
+            }
+        } catch {
+            discard(newName, in: newDirectory)
+            throw error
+        }
+    }
+
+    private func turnNode(
+        _ name: StoredName, _ status: stat, in directory: TurnedDirectory
+    ) throws(VaultError) {
+        let object = try system { () throws(Errno) in
+            try disk.open(at: directory.descriptor, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+        }
+        defer { disk.close(object) }
+        let count = try vault.renewAttributes(of: object, mode: status.st_mode) { AttributeCodec.noOwner }
+        tell { $0.names += count }
+    }
+
+    /// The owner and group that another object has.
+    func giveOwner(of status: stat, to descriptor: Int32) throws(VaultError) {
+        try system { () throws(Errno) in
+            let now = try disk.status(descriptor)
+            if now.st_uid != status.st_uid || now.st_gid != status.st_gid {
+                try disk.setOwner(descriptor, user: status.st_uid, group: status.st_gid)
+            }
+        }
+    }
+}
+
+extension EncodedName {
+    /// Whether this is a long name with this tag.
+    func isNamed(by tag: [UInt8]) -> Bool {
+        !companions.isEmpty && entry.bytes.suffix(22) == Base64URL.encode(tag)[...]
+    }
+}

@@ -1,0 +1,201 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// Seals everything in a vault again that is not sealed under its newest key.
+///
+/// Nobody else may have the vault open for writing. Between any two calls to the system everything can be read by whoever has all of the vault's keys, and what was done
+/// need not be done again, so that it may stop at any point and go on later. Entries keep the ids that their names are bound to, files their ids.
+public final class Rotation {
+    /// Files that wait for one sync, and their bytes.
+    private static let batchLimit = 64
+    private static let batchBytes = 64 << 20
+
+    let vault: Vault
+    let disk: Disk
+    let scratch: Scratch
+    let pending: RotationDirectory
+    /// How far it is.
+    public internal(set) var totals = RotationTotals()
+    private let onProblem: (TreePlace, VaultError) -> Void
+    private let onProgress: (RotationTotals) -> Void
+    private var batch: [Replacement] = []
+    private var batchCount = 0
+    private var isStopped = false
+    /// Files and links of several names, by device and inode, and where they were met.
+    var groups: [NodeNumber: [TreePlace]] = [:]
+
+    /// A file behind whatever names.
+    struct NodeNumber: Hashable {
+        let device: UInt64
+        let inode: UInt64
+
+        init(_ status: stat) {
+            device = UInt64(status.st_dev)
+            inode = UInt64(status.st_ino)
+        }
+    }
+
+    /// A rotation of `vault`, whose ring holds all of its keys. `onProblem` gets what could not be sealed again, and why.
+    public init(
+        _ vault: Vault, onProblem: @escaping (TreePlace, VaultError) -> Void,
+        onProgress: @escaping (RotationTotals) -> Void
+    ) throws(VaultError) {
+        self.vault = vault
+        disk = vault.disk
+        do throws(CryptoError) {
+            scratch = try Scratch()
+        } catch {
+            throw .cryptography
+        }
+        pending = RotationDirectory(disk: vault.disk, root: vault.rootDescriptor, ring: vault.ring)
+        self.onProblem = onProblem
+        self.onProgress = onProgress
+    }
+
+    /// Does all that is left. Afterwards nothing is sealed under an older key, unless `totals.problems` is not 0. Throws what keeps it from going on, such as a
+    /// full disk.
+    public func run() throws(VaultError) {
+        try pending.settle()
+        try count()
+        do throws(VaultError) {
+            try turnTree()
+            try flush()
+        } catch {
+            abandon(batch)
+            batch = []
+            throw error
+        }
+        try turnGroups()
+        try pending.remove()
+        try system { () throws(Errno) in try disk.syncFileSystem(vault.rootDescriptor) }
+        onProgress(totals)
+    }
+
+    // MARK: Problems and progress
+
+    /// Runs what concerns one entry. What stops everything is thrown on.
+    func attempt(_ place: TreePlace, _ body: () throws(VaultError) -> Void) throws(VaultError) {
+        do throws(VaultError) {
+            try body()
+        } catch {
+            try take(error, at: place)
+        }
+    }
+
+    func take(_ error: VaultError, at place: TreePlace) throws(VaultError) {
+        if isStopped { throw error }
+        switch error {
+        case .system(.noSpace), .system(.diskQuotaExceeded), .system(.readOnlyFileSystem), .cryptography: throw error
+        case .system, .damaged: break
+        }
+        totals.problems += 1
+        onProblem(place, error)
+    }
+
+    func tell(_ change: (inout RotationTotals) -> Void) {
+        change(&totals)
+        onProgress(totals)
+    }
+
+    /// How far the file is that is being written.
+    func tellWithin(_ count: Int) {
+        var now = totals
+        now.bytes += count
+        onProgress(now)
+    }
+
+    // MARK: Files that wait for a sync
+
+    /// Takes over a file that was written anew.
+    func enqueue(_ replacement: Replacement) throws(VaultError) {
+        batch.append(replacement)
+        batchCount += replacement.storedSize
+        if batch.count >= Self.batchLimit || batchCount >= Self.batchBytes { try flush() }
+    }
+
+    /// Whether files wait for a sync: when they have their places, there is room again for as much.
+    var isHoldingRoom: Bool { !batch.isEmpty }
+
+    private func abandon(_ replacements: some Sequence<Replacement>) {
+        for replacement in replacements {
+            discard(replacement.temporary, in: replacement.directory.descriptor)
+            restoreTimes(replacement.directory)
+            disk.close(replacement.descriptor)
+        }
+    }
+
+    /// Puts the files that wait in their places: when they are on the disk, and read back from there.
+    func flush() throws(VaultError) {
+        let replacements = batch
+        batch = []
+        batchCount = 0
+        guard !replacements.isEmpty else { return }
+        var done = 0
+        defer { for replacement in replacements[..<done] { disk.close(replacement.descriptor) } }
+        do throws(VaultError) {
+            try sync(replacements)
+            let resealing = BlockResealing(disk: disk, scratch: scratch)
+            for replacement in replacements {
+                disk.forgetCached(replacement.descriptor)
+                try resealing.verify(
+                    replacement.descriptor, storedSize: replacement.storedSize, replacement.header, vault.ring)
+            }
+            for replacement in replacements {
+                let directory = replacement.directory
+                try system { () throws(Errno) in
+                    try disk.rename(
+                        from: directory.descriptor, replacement.temporary.cString, to: directory.descriptor,
+                        replacement.name.cString)
+                }
+                directory.isTouched = true
+                done += 1
+                tell { $0.files += 1 }
+            }
+        } catch {
+            abandon(replacements[done...])
+            restoreTimes(replacements[..<done])
+            // It is no matter of the entry that happens to be looked at: the disk does not keep what is written to it.
+            isStopped = true
+            throw error
+        }
+        restoreTimes(replacements[...])
+    }
+
+    private func sync(_ replacements: [Replacement]) throws(VaultError) {
+        try system { () throws(Errno) in
+            if replacements.count == 1 {
+                try disk.sync(replacements[0].descriptor)
+            } else {
+                try disk.syncFileSystem(vault.rootDescriptor)
+            }
+        }
+    }
+
+    private func restoreTimes(_ replacements: ArraySlice<Replacement>) {
+        for replacement in replacements { restoreTimes(replacement.directory) }
+    }
+
+    /// A directory looks as it did before its entries were exchanged for others.
+    func restoreTimes(_ directory: TurnedDirectory) {
+        guard directory.isTouched else { return }
+        do throws(Errno) {
+            try disk.setTimes(
+                directory.descriptor, access: directory.before.st_atim, modification: directory.before.st_mtim)
+            directory.isTouched = false
+        } catch {
+            // Somebody else's directory: it shows that something was changed in it.
+        }
+    }
+
+    /// Removes a file that did not get its name.
+    func discard(_ name: StoredName, in directory: Int32) {
+        do throws(Errno) {
+            try disk.remove(at: directory, name.cString)
+        } catch {
+            // The next run does.
+        }
+    }
+}

@@ -1,0 +1,236 @@
+import CofferDisk
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// `coffer.rotation` in a vault's root: what has to be finished before the vault is written to.
+///
+///     coffer.rotation/file      a file of several names, written anew
+///     coffer.rotation/pending   see RotationRecord
+public struct RotationDirectory {
+    static let file = StoredName("file")
+    private static let record = StoredName("pending")
+    private static let newRecord = StoredName("pending.new")
+
+    private let disk: Disk
+    private let root: Int32
+    private let ring: KeyRing
+
+    /// The one below `root`, whose descriptor stays the caller's.
+    public init(disk: Disk, root: Int32, ring: KeyRing) {
+        self.disk = disk
+        self.root = root
+        self.ring = ring
+    }
+
+    /// Does what was left to be done. Nobody else may have the vault open for writing.
+    public func settle() throws(VaultError) {
+        guard let directory = try open() else { return }
+        defer { disk.close(directory) }
+        switch try read(in: directory) {
+        case nil: break
+        case .names(let fileID, let paths):
+            try put(paths, from: directory) { (name, parent, twin) throws(VaultError) in
+                try isOld(name, in: parent, twin, fileID)
+            }
+        case .links(let inode, let paths):
+            try put(paths, from: directory) { (name, parent, _) throws(VaultError) in
+                let status = try system { () throws(Errno) in try disk.status(at: parent, name.cString) }
+                return status.st_mode & S_IFMT == S_IFLNK && status.st_ino == inode
+            }
+        case .mode(let mode, let path): try restore(mode, path)
+        }
+        // The record first: without it the file means nothing.
+        for name in [Self.record, Self.newRecord, Self.file] {
+            try system { () throws(Errno) in
+                do throws(Errno) {
+                    try disk.remove(at: directory, name.cString)
+                    if name == Self.record { try disk.sync(directory) }
+                } catch {
+                    if error != .noSuchFileOrDirectory { throw error }
+                }
+            }
+        }
+    }
+
+    /// Writes down what has to be done, so that it stays.
+    func write(_ record: RotationRecord) throws(VaultError) {
+        try withDirectory { directory throws(VaultError) in
+            try system { () throws(Errno) in
+                let flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW
+                let descriptor = try disk.open(at: directory, Self.newRecord.cString, flags: flags, mode: 0o600)
+                defer { disk.close(descriptor) }
+                try disk.write(descriptor, bytes: record.sealed(under: ring))
+                try disk.sync(descriptor)
+                try disk.rename(from: directory, Self.newRecord.cString, to: directory, Self.record.cString)
+                try disk.sync(directory)
+                try disk.sync(root)
+            }
+        }
+    }
+
+    /// Lends the directory, which is made where it is not there.
+    func withDirectory(_ body: (Int32) throws(VaultError) -> Void) throws(VaultError) {
+        do throws(Errno) {
+            try disk.makeDirectory(at: root, ReservedName.rotation.cString, mode: 0o700)
+        } catch {
+            if error != .fileExists { throw .system(error) }
+        }
+        guard let directory = try open() else { throw .system(.noSuchFileOrDirectory) }
+        defer { disk.close(directory) }
+        try body(directory)
+    }
+
+    /// Removes the directory, with nothing left to be done in it.
+    func remove() throws(VaultError) {
+        try settle()
+        try system { () throws(Errno) in
+            do throws(Errno) {
+                try disk.remove(at: root, ReservedName.rotation.cString, directory: true)
+            } catch {
+                if error != .noSuchFileOrDirectory { throw error }
+            }
+        }
+    }
+
+    private func open() throws(VaultError) -> Int32? {
+        do throws(Errno) {
+            return try disk.open(
+                at: root, ReservedName.rotation.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        } catch {
+            if error == .noSuchFileOrDirectory { return nil }
+            throw .system(error)
+        }
+    }
+
+    private func read(in directory: Int32) throws(VaultError) -> RotationRecord? {
+        let bytes: [UInt8]
+        do throws(Errno) {
+            let descriptor = try disk.open(
+                at: directory, Self.record.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            defer { disk.close(descriptor) }
+            let size = Int(try disk.status(descriptor).st_size)
+            bytes = try disk.readBytes(descriptor, limit: min(size, RotationRecord.byteLimit))
+        } catch {
+            if error == .noSuchFileOrDirectory { return nil }
+            throw .system(error)
+        }
+        do throws(FormatError) {
+            return try RotationRecord(opening: bytes, under: ring)
+        } catch {
+            throw .damaged(Damage(.rotation))
+        }
+    }
+
+    // MARK: What is done
+
+    /// Gives the twin the places of what it was made from, where that is still there.
+    private func put(
+        _ paths: [[StoredName]], from rotation: Int32,
+        where isOld: (StoredName, Int32, stat) throws(VaultError) -> Bool
+    ) throws(VaultError) {
+        let twin = try system { () throws(Errno) in try disk.status(at: rotation, Self.file.cString) }
+        for path in paths {
+            do throws(VaultError) {
+                try withParent(of: path) { (parent, name) throws(VaultError) in
+                    if try isOld(name, parent, twin) { try put(name, in: parent, from: rotation) }
+                }
+            } catch {
+                // Somebody removed or renamed it meanwhile.
+                if error != .system(.noSuchFileOrDirectory) { throw error }
+            }
+        }
+        try system { () throws(Errno) in try disk.syncFileSystem(root) }
+    }
+
+    private func put(_ name: StoredName, in parent: Int32, from rotation: Int32) throws(VaultError) {
+        try system { () throws(Errno) in
+            let before = try disk.status(parent)
+            let making = ReservedName.making(random: DirectoryID.random().bytes)
+            try disk.hardLink(from: rotation, Self.file.cString, to: parent, making.cString)
+            try disk.rename(from: parent, making.cString, to: parent, name.cString)
+            try disk.setTimes(parent, access: before.st_atim, modification: before.st_mtim)
+        }
+    }
+
+    private func isOld(
+        _ name: StoredName, in parent: Int32, _ twin: stat, _ fileID: [UInt8]
+    ) throws(VaultError) -> Bool {
+        try system { () throws(Errno) in
+            let status = try disk.status(at: parent, name.cString)
+            guard status.st_mode & S_IFMT == S_IFREG, status.st_ino != twin.st_ino else { return false }
+            let object = try disk.open(at: parent, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+            defer { disk.close(object) }
+            let descriptor = try disk.withMode(0o400, of: object) { () throws(Errno) in
+                try disk.reopen(object, flags: O_RDONLY | O_NONBLOCK)
+            }
+            defer { disk.close(descriptor) }
+            let raw = try disk.readBytes(descriptor, limit: FileHeader.byteCount)
+            return raw.count == FileHeader.byteCount && Array(raw[8..<24]) == fileID
+        }
+    }
+
+    private func restore(_ mode: UInt32, _ path: [StoredName]) throws(VaultError) {
+        do throws(VaultError) {
+            if path.isEmpty { return try system { () throws(Errno) in try disk.setMode(root, mode) } }
+            try withParent(of: path) { (parent, name) throws(VaultError) in
+                try system { () throws(Errno) in
+                    let object = try disk.open(at: parent, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+                    defer { disk.close(object) }
+                    guard try disk.status(object).st_mode & S_IFMT != S_IFLNK else { return }
+                    try disk.setMode(object, mode)
+                }
+            }
+        } catch {
+            if error != .system(.noSuchFileOrDirectory) { throw error }
+        }
+    }
+
+    /// Lends the directory that a path's last name is in, with its owner let in where a mode keeps them out.
+    func withParent<Result>(
+        of path: [StoredName], _ body: (Int32, StoredName) throws(VaultError) -> Result
+    ) throws(VaultError) -> Result {
+        guard let name = path.last else { throw .system(.invalidArgument) }
+        var parent = try system { () throws(Errno) in try disk.duplicate(root) }
+        defer { disk.close(parent) }
+        for step in path.dropLast() {
+            let next = try system { () throws(Errno) in
+                try disk.withMode(0o100, of: parent) { () throws(Errno) in
+                    try disk.open(at: parent, step.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
+                }
+            }
+            disk.close(parent)
+            parent = next
+        }
+        let directory = parent
+        var failure: VaultError?
+        let result = try system { () throws(Errno) in
+            try disk.withMode(0o300, of: directory) { () throws(Errno) -> Result? in
+                do throws(VaultError) {
+                    return try body(directory, name)
+                } catch {
+                    failure = error
+                    return nil
+                }
+            }
+        }
+        if let failure { throw failure }
+        guard let result else { throw .system(.invalidArgument) }
+        return result
+    }
+}
+
+extension Disk {
+    /// Runs `body` while the owner of an object has these permissions.
+    func withMode<Result>(
+        _ needed: mode_t, of object: Int32, _ body: () throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        let status = try status(object)
+        let mode = status.st_mode & 0o7777
+        guard mode & needed != needed, status.st_uid == geteuid() else { return try body() }
+        try setMode(object, mode | needed)
+        let result: Swift.Result<Result, Errno> = Swift.Result { () throws(Errno) in try body() }
+        try setMode(object, mode)
+        return try result.get()
+    }
+}

@@ -1,0 +1,147 @@
+import CofferFormat
+import Glibc
+import SystemPackage
+
+/// What is sealed under the vault's newest key already, and sealing small things under it.
+extension Vault {
+    /// Whether any attribute of an object is sealed under an older key. Throws damage for one that does not verify.
+    func hasOldAttributes(
+        _ descriptor: Int32, mode: mode_t, owner: () throws(VaultError) -> [UInt8]
+    ) throws(VaultError) -> Bool {
+        var isOld = false
+        try forEachAttribute(descriptor, mode: mode, owner: owner) { attribute, _ in
+            isOld = isOld || !attribute.isCurrent
+        }
+        return isOld
+    }
+
+    /// Seals the attributes of an object again that are sealed under an older key. Returns how many.
+    func renewAttributes(
+        of descriptor: Int32, mode: mode_t, owner: () throws(VaultError) -> [UInt8]
+    ) throws(VaultError) -> Int {
+        var count = 0
+        try forEachAttribute(descriptor, mode: mode, owner: owner) { attribute, ownerID throws(VaultError) in
+            if attribute.isCurrent { return }
+            try setAttribute(
+                attribute.name, of: descriptor, mode: mode, value: attribute.value, flags: 0,
+                owner: { () throws(VaultError) in ownerID })
+            // Where there were both, after a rotation that was cut short, setting replaced the newer one.
+            do throws(Errno) {
+                if attribute.stored != attribute.newest {
+                    try disk.removeAttribute(descriptor, attribute.stored.cString)
+                }
+            } catch {
+                if error != .noData { throw .system(error) }
+            }
+            count += 1
+        }
+        return count
+    }
+
+    /// Gives `target`, which has none, the attributes of `source`, sealed under the newest key. Those that are none of Coffer's go along as far as they may.
+    func copyAttributes(
+        from source: Int32, to target: Int32, mode: mode_t, owner: [UInt8]
+    ) throws(VaultError) {
+        for name in try rawNames(source) {
+            guard case .foreign = AttributeCodec.kind(of: name) else { continue }
+            do throws(Errno) {
+                let value = try disk.attributeBytes(
+                    source, StoredName(name).cString, limit: Self.maximumAttributeCount)
+                try disk.setAttribute(target, StoredName(name).cString, bytes: value, flags: 0)
+            } catch {
+                // An access list says who may read; the rest is what other programs noted beside the vault.
+                if name == Array("system.posix_acl_access".utf8) { throw .system(error) }
+            }
+        }
+        try forEachAttribute(source, mode: mode, owner: { () throws(VaultError) in owner }) {
+            attribute, ownerID throws(VaultError) in
+            try setAttribute(
+                attribute.name, of: target, mode: mode, value: attribute.value, flags: 0,
+                owner: { () throws(VaultError) in ownerID })
+        }
+    }
+
+    private struct StoredAttribute {
+        let name: [UInt8]
+        let value: [UInt8]
+        let stored: StoredName
+        let newest: StoredName
+        let isCurrent: Bool
+    }
+
+    private func forEachAttribute(
+        _ descriptor: Int32, mode: mode_t, owner: () throws(VaultError) -> [UInt8],
+        _ body: (StoredAttribute, [UInt8]) throws(VaultError) -> Void
+    ) throws(VaultError) {
+        let names = try rawNames(descriptor).filter { AttributeCodec.kind(of: $0) != .foreign }
+        guard !names.isEmpty else { return }
+        let ownerID = try owner()
+        let prefix = Self.prefix(for: mode)
+        for stored in names {
+            let raw = try rawAttribute(StoredName(stored), of: descriptor)
+            let plain: [UInt8]? =
+                switch AttributeCodec.kind(of: stored) {
+                case .short(let sealed): attributes.openName(sealed, owner: ownerID)
+                case .long(let tag): attributes.longName(in: raw, tag: tag, owner: ownerID)
+                case .foreign: nil
+                }
+            guard let plain, let newest = attributes.storedNames(of: plain, owner: ownerID, prefix: prefix).first
+            else { throw .damaged(Damage(.attribute)) }
+            let value: [UInt8]
+            do throws(FormatError) {
+                value = try attributes.open(raw, name: plain, owner: ownerID, prefix: prefix)
+            } catch {
+                throw .damaged(Damage(.attribute))
+            }
+            let isCurrent = newest.bytes == stored && raw.first == ring.newest
+            try body(
+                StoredAttribute(
+                    name: plain, value: value, stored: StoredName(stored), newest: newest, isCurrent: isCurrent),
+                ownerID)
+        }
+    }
+
+    /// Writes `coffer.dir` again where it is not what the newest key would make of it. Returns whether it was.
+    func renewRecords(of descriptor: Int32, _ identity: DirectoryIdentity) throws(VaultError) -> Bool {
+        let present: [UInt8]
+        do throws(Errno) {
+            let file = try disk.open(
+                at: descriptor, ReservedName.directory.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            defer { disk.close(file) }
+            present = try disk.readBytes(file, limit: DirectoryRecords.maximumByteCount + 1)
+        } catch {
+            if error == .noSuchFileOrDirectory { return false }
+            throw .system(error)
+        }
+        do throws(FormatError) {
+            if present == (try records.encode([identity])) { return false }
+        } catch {
+            throw .damaged(Damage(.directory))
+        }
+        try writeRecords([identity], in: descriptor)
+        return true
+    }
+
+    /// Seals a link's overflow file again where it is sealed under an older key. `file` is its name, `companion` its random bytes. Returns whether it was.
+    func renewOverflow(_ file: StoredName, _ companion: [UInt8], in directory: Int32) throws(VaultError) -> Bool {
+        let sealed = try readOverflow(file, in: directory)
+        if sealed.first == ring.newest { return false }
+        let target: [UInt8]
+        do throws(FormatError) {
+            target = try links.open(sealed, companion: companion)
+        } catch {
+            throw .damaged(Damage(.link))
+        }
+        let making = ReservedName.making(random: DirectoryID.random().bytes)
+        let renewed = try seal(target, companion: companion)
+        try system { () throws(Errno) in
+            let descriptor = try disk.open(
+                at: directory, making.cString, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o644)
+            defer { disk.close(descriptor) }
+            try disk.write(descriptor, bytes: renewed)
+            try disk.sync(descriptor)
+            try disk.rename(from: directory, making.cString, to: directory, file.cString)
+        }
+        return true
+    }
+}

@@ -1,0 +1,150 @@
+import ArgumentParser
+import CofferDisk
+import CofferFormat
+import CofferKeys
+import CofferVault
+import SystemPackage
+
+/// `coffer key rotate`.
+struct KeyRotate: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rotate", abstract: "Give the vault another key, and encrypt everything in it again.",
+        discussion: """
+            For when somebody who could open the vault must not read what is in it from now on: remove what opened it for them ('coffer key remove'), then rotate. \
+            What they have copied before, files and all, they can read for ever.
+
+            Every slot that is there opens the vault afterwards, too, without its secret being asked for. Whoever had the vault's key and could write to its directory \
+            may have added a slot of their own: look at the list that is printed.
+
+            The vault must not be mounted. Each file is written anew beside itself, read back, and then put in its place, so there must be room for the largest; copies made \
+            by sync tools are sent again as a whole. At any moment it may be interrupted: the vault can be used as ever, and the same command goes on. Afterwards \
+            nothing in the vault is encrypted with the key of before, and it is gone. Backups that were made before open with the secrets of before.
+
+            Other machines that know the vault find other keys and ask: 'coffer info --verify' shows the fingerprint, which is printed here, too.
+            """)
+
+    @Argument(help: "The vault's directory.")
+    var vault: String
+
+    @Flag(help: "Print what was done as JSON.")
+    var json = false
+
+    @OptionGroup var unlock: UnlockOptions
+
+    func run() throws {
+        let directory = try VaultDirectory.open(vault)
+        try lock(directory)
+        let opened = try unlock.open(directory)
+        try recover(directory, opened)
+        var changes = KeyChanges(directory.configStore, opened)
+        let isResumed = changes.isRotating
+        if isResumed {
+            Report.note(
+                "going on with a rotation that was not finished; what was removed since it began takes another one")
+        } else {
+            try CommandError.naming(vault) { () throws(KeysError) in try changes.beginRotation() }
+            KeyEditing.remember(changes.vault, vault)
+        }
+        let totals = try reseal(changes.vault, directory)
+        try check(changes.vault, directory)
+        try CommandError.naming(vault) { () throws(KeysError) in try changes.endRotation() }
+        KeyEditing.remember(changes.vault, vault)
+        try report(changes.vault, totals, isResumed)
+    }
+
+    /// Nobody else has the vault open, for reading neither: what they know of it would no longer be so.
+    private func lock(_ directory: VaultDirectory) throws(CommandError) {
+        do throws(Errno) {
+            if try directory.disk.tryLock(directory.descriptor, exclusive: true) { return }
+        } catch {
+            throw CommandError(error, "lock it", vault: vault)
+        }
+        throw CommandError(.busy, "\(quoted(vault)) is in use; unmount it first")
+    }
+
+    private func recover(_ directory: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
+        let root: Int32
+        do throws(Errno) {
+            root = try directory.disk.duplicate(directory.descriptor)
+        } catch {
+            throw CommandError(error, "open it", vault: vault)
+        }
+        defer { directory.disk.close(root) }
+        try IntentLogOpening(
+            disk: directory.disk, root: root, opened: opened, vault: vault, logger: .init(label: "coffer")
+        ).beforeSharing()
+    }
+
+    private func reseal(
+        _ opened: UnlockedVault, _ directory: VaultDirectory
+    ) throws(CommandError) -> RotationTotals {
+        let problems = ProblemLines(vault: vault)
+        let progress = RotationProgress()
+        do throws(VaultError) {
+            let rotation = try Rotation(
+                try content(of: opened, directory), onProblem: { problems.tell($0, $1, progress) },
+                onProgress: progress.show)
+            try rotation.run()
+            progress.clear()
+            if rotation.totals.problems == 0 { return rotation.totals }
+        } catch {
+            progress.clear()
+            throw CommandError(
+                error.isDamage ? .damaged : .inputOutput,
+                "\(quoted(vault)): \(error.text); the rotation is not finished, and both keys stay in use: try again when there is room and the disk is well"
+            )
+        }
+        throw CommandError(
+            problems.hasDamage ? .damaged : .inputOutput,
+            "\(quoted(vault)): the rotation is not finished, for \(problems.count) of its entries could not be encrypted again, and both keys stay in use: mend or remove them, then run this again"
+        )
+    }
+
+    private func content(of opened: UnlockedVault, _ directory: VaultDirectory) throws(VaultError) -> Vault {
+        do throws(CommandError) {
+            return try opened.content(of: directory)
+        } catch {
+            throw .system(.tooManyOpenFiles)
+        }
+    }
+
+    /// The last look before the old key goes.
+    private func check(_ opened: UnlockedVault, _ directory: VaultDirectory) throws(CommandError) {
+        let found: [TreePlace]
+        do throws(VaultError) {
+            let whole = try content(of: opened, directory)
+            let ring = try newest(of: opened)
+            let root: Int32
+            do throws(Errno) {
+                root = try directory.disk.duplicate(directory.descriptor)
+            } catch {
+                throw .system(error)
+            }
+            let vault = Vault(
+                disk: directory.disk, rootDescriptor: root, ring: ring, vaultID: opened.config.vaultID,
+                cipher: whole.cipher, nameMax: opened.config.nameMax)
+            found = try RotationCheck(vault).run {}
+        } catch {
+            throw CommandError(
+                .inputOutput, "\(quoted(vault)): \(error.text) while it was looked through; run this again")
+        }
+        guard let first = found.first else { return }
+        throw CommandError(
+            .damaged,
+            "\(quoted(vault)): \(found.count) entries, \(quoted(first.path)) among them, do not open with the new key alone; both keys stay in use"
+        )
+    }
+
+    private func newest(of opened: UnlockedVault) throws(VaultError) -> KeyRing {
+        do {
+            return try opened.ring.newestOnly()
+        } catch {
+            throw .cryptography
+        }
+    }
+
+    private func report(_ opened: UnlockedVault, _ totals: RotationTotals, _ isResumed: Bool) throws(CommandError) {
+        let result = RotationReport(opened, totals, isResumed)
+        try Report.line(json ? try JSONText.pretty(result) : result.text(vault))
+    }
+}
