@@ -26,12 +26,13 @@ let package = Package(
         .target(name: "CLinux"),
         .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
         .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CShares", pkgConfig: "libgfshare", providers: [.apt(["libgfshare-dev"])]),
         .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
 
         // Keys in locked memory, AEAD, KDF, random. No I/O, no format.
         .target(
             name: "CofferCrypto",
-            dependencies: ["CSodium", "CCrypto", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: ["CSodium", "CCrypto", "CShares", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
         // Bytes <-> meaning. Pure.
         .target(

@@ -29,6 +29,40 @@ enum CheckedGroups {
         }.joined(separator: "-")
     }
 
+    /// Bytes as numbers of 20 bits, behind the first `bits` bits that `head` holds. Together they fill the groups.
+    static func groups(_ bytes: [UInt8], after head: UInt64, bits: Int) -> [UInt32] {
+        var groups: [UInt32] = []
+        var held = bits
+        var value = head
+        for byte in bytes {
+            value = value << 8 | UInt64(byte)
+            held += 8
+            if held >= bitsPerGroup {
+                held -= bitsPerGroup
+                groups.append(UInt32(truncatingIfNeeded: value >> held) & 0xFFFFF)
+            }
+        }
+        return groups
+    }
+
+    /// The whole bytes in numbers of 20 bits, behind the first `dropped` bits; the caller wipes them.
+    static func bytes(_ groups: [UInt32], droppingBits dropped: Int) -> [UInt8] {
+        var bytes: [UInt8] = []
+        // No growing, which would leave copies.
+        bytes.reserveCapacity(groups.count * bitsPerGroup / 8)
+        var value: UInt64 = 0
+        var held = -dropped
+        for group in groups {
+            value = value << bitsPerGroup | UInt64(group)
+            held += bitsPerGroup
+            while held >= 8 {
+                held -= 8
+                bytes.append(UInt8(truncatingIfNeeded: value >> held))
+            }
+        }
+        return bytes
+    }
+
     /// The numbers in a text of `count` groups, which the caller wipes. White space and dashes may be anywhere between characters.
     static func numbers(_ text: [UInt8], count: Int) throws(Problem) -> [UInt32] {
         var values: [UInt8] = []

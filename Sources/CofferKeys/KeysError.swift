@@ -28,6 +28,8 @@ public enum KeysError: Error, Equatable, Sendable, CustomStringConvertible {
     case emptyKeyFile
     /// What was typed is no recovery code as it was printed; why.
     case mistypedCode(String)
+    /// A piece of a recovery secret that cannot be used, by itself or with the others; why.
+    case unusableShare(String)
     /// A text that is no recipient; why.
     case badRecipient(String)
     /// A text that is no identity, or one that cannot be used so; why.
@@ -67,6 +69,7 @@ public enum KeysError: Error, Equatable, Sendable, CustomStringConvertible {
         case .emptyPassphrase: "the passphrase is empty"
         case .emptyKeyFile: "the key file is empty"
         case .mistypedCode(let reason): "this is no recovery code: \(reason)"
+        case .unusableShare(let reason): "the pieces cannot be used: \(reason)"
         case .badRecipient(let reason): "this is no recipient: \(reason)"
         case .badIdentity(let reason): "this is no identity that can be used: \(reason)"
         case .noSuchSlot(let name):

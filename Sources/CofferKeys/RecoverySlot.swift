@@ -7,7 +7,7 @@ public import CofferFormat
 public final class RecoveryCode: Sendable {
     private static let version: UInt8 = 1
     private static let secretCount = 22
-    private static let groupCount = 9
+    static let groupCount = 9
 
     /// 22 bytes, filled up with zeros.
     let secret: SecretKey
@@ -43,44 +43,25 @@ public final class RecoveryCode: Sendable {
         } catch {
             switch error {
             case .count(let found, let expected):
-                throw .mistypedCode("it has \(found) groups, and a recovery code has \(expected)")
+                throw .mistypedCode(
+                    found == 11
+                        ? "it is a piece of one, which opens the vault with others (--shares)"
+                        : "it has \(found) groups, and a recovery code has \(expected)")
             case .group(let number): throw .mistypedCode("group \(number) is not as it was printed")
             }
         }
         defer { numbers.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } } }
         guard numbers[0] >> 16 == version else { throw .mistypedCode("it is of a newer version of coffer") }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(secretCount + 4)
-        var bits: UInt64 = UInt64(numbers[0] & 0xFFFF)
-        var held = 16
-        for index in 1...numbers.count {
-            let number = index < numbers.count ? numbers[index] : 0
-            while held >= 8 {
-                held -= 8
-                bytes.append(UInt8(truncatingIfNeeded: bits >> held))
-            }
-            bits = bits << 20 | UInt64(number)
-            held += 20
-        }
-        while bytes.count > secretCount { bytes.removeLast() }
+        var bytes = CheckedGroups.bytes(numbers, droppingBits: 4)
         return try RecoveryCode(consuming: &bytes)
     }
 
     /// What is printed.
     public var text: String {
         secret.withBytes { secret in
-            var groups: [UInt32] = []
-            var bits = UInt64(Self.version)
-            var held = 4
-            for byte in secret.prefix(Self.secretCount) {
-                bits = bits << 8 | UInt64(byte)
-                held += 8
-                if held >= CheckedGroups.bitsPerGroup {
-                    held -= CheckedGroups.bitsPerGroup
-                    groups.append(UInt32(truncatingIfNeeded: bits >> held) & 0xFFFFF)
-                }
-            }
-            return CheckedGroups.text(groups)
+            var bytes = Array(secret.prefix(Self.secretCount))
+            defer { wipe(&bytes) }
+            return CheckedGroups.text(CheckedGroups.groups(bytes, after: UInt64(Self.version), bits: 4))
         }
     }
 }

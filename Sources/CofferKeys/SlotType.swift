@@ -79,7 +79,7 @@ extension SlotMaker {
 public enum SlotTypes {
     /// All of them.
     public static let all: [any SlotType.Type] = [
-        PassphraseSlot.self, KeyFileSlot.self, RecoverySlot.self, RecipientSlot.self,
+        PassphraseSlot.self, KeyFileSlot.self, RecoverySlot.self, SharesSlot.self, RecipientSlot.self,
     ]
 
     /// The kind of a slot; nil where this version does not know it.

@@ -18,8 +18,13 @@ struct CommandError: Error, CustomStringConvertible {
         case .wrongSecret("passphrase"):
             self.init(.wrongPassphrase, "wrong passphrase for \(name); try again, minding upper and lower case")
         case .wrongSecret(let type):
-            let names = ["keyfile": "key file", "recovery": "recovery code", "recipient": "identity"]
-            self.init(.wrongPassphrase, "wrong \(names[type] ?? type) for \(name): it opens none of its slots")
+            let names = [
+                "keyfile": "key file", "recovery": "recovery code", "recipient": "identity", "shares": "pieces",
+            ]
+            self.init(
+                .wrongPassphrase,
+                "wrong \(names[type] ?? type) for \(name): \(type == "shares" ? "they open" : "it opens") none of its slots"
+            )
         case .notAVault:
             self.init(.notAVault, "\(name) is not a vault: it has no coffer.json; make one with 'coffer init'")
         case .onlyOtherConfig: self.init(.notAVault, "\(name): \(error)")
@@ -35,7 +40,7 @@ struct CommandError: Error, CustomStringConvertible {
                 "\(name): \(error); coffer.json.previous or a copy of the vault may hold a good one")
         case .noSlot: self.init(.wrongPassphrase, "\(name): \(error)")
         case .emptyPassphrase, .emptyKeyFile: self.init(.noPassphrase, "\(error); nothing was done")
-        case .mistypedCode: self.init(.wrongPassphrase, "\(error)")
+        case .mistypedCode, .unusableShare: self.init(.wrongPassphrase, "\(error)")
         case .badRecipient, .badIdentity: self.init(.noPassphrase, "\(error)")
         case .noSuchSlot, .lastSlot, .tooManySlots, .unrenewable, .noEpochLeft:
             self.init(.other, "\(name): \(error); nothing was changed")

@@ -13,6 +13,10 @@ struct InfoReport: Encodable {
         let kdf: String?
         let opslimit: UInt64?
         let memlimit: UInt64?
+        /// How many of how many pieces, and of which set.
+        let threshold: UInt64?
+        let count: UInt64?
+        let set: String?
         /// Whom it is for: an identity's fingerprint.
         let recipient: String?
 
@@ -24,6 +28,9 @@ struct InfoReport: Encodable {
             kdf = slot.text("kdf")
             opslimit = slot.number("opslimit")
             memlimit = slot.number("memlimit")
+            threshold = slot.number("threshold")
+            count = slot.number("count")
+            set = slot.text("set")
             recipient = RecipientSlot.recipient(of: slot)?.fingerprint
         }
     }
@@ -99,6 +106,9 @@ extension InfoReport.Slot {
     var text: String {
         var parts = ["\(printable(type)) \(id)"]
         if let label, !label.isEmpty { parts.append("\"\(printable(label))\"") }
+        if let threshold, let count, let set {
+            parts.append("any \(threshold) of \(count) pieces of set \(printable(set))")
+        }
         if let recipient { parts.append("for identity \(recipient)") }
         if let created { parts.append("made \(printable(created))") }
         if let kdf, let opslimit, let memlimit {

@@ -16,7 +16,7 @@ struct Key: ParsableCommand {
             """,
         subcommands: [
             KeyList.self, KeyAdd.self, KeyRemove.self, KeyLabel.self, ChangePassphrase.self, KeyCheck.self,
-            KeyRotate.self,
+            KeyRotate.self, KeyExportPublic.self,
         ])
 }
 

@@ -6,6 +6,7 @@ enum NewKeyKind: String, ExpressibleByArgument, CaseIterable {
     case passphrase
     case keyFile = "key-file"
     case recoveryCode = "recovery-code"
+    case shares
     case recipient
 }
 
@@ -20,6 +21,9 @@ struct KeyAdd: ParsableCommand {
                                can guess, such as 32 random bytes, opens the vault at
                                once; text is stretched like a passphrase
               recovery-code    made by coffer and shown once, to be printed and put away
+              shares           pieces of a secret, made by coffer and shown once, for
+                               several people or places: any --threshold of --count of
+                               them open the vault together, and fewer say nothing
               recipient WHO    whoever has the identity: WHO is its public half, as
                                'coffer keygen' prints it, or a file with it
 
@@ -45,6 +49,12 @@ struct KeyAdd: ParsableCommand {
             valueName: "file"))
     var newPassphraseFile: String?
 
+    @Option(help: ArgumentHelp("How many pieces there are to be, with shares.", valueName: "n"))
+    var count = 3
+
+    @Option(help: ArgumentHelp("How many of them open the vault.", valueName: "k"))
+    var threshold = 2
+
     @Option(help: "What a guess costs, where guessing is possible.")
     var kdf = KDFChoice.moderate
 
@@ -58,8 +68,11 @@ struct KeyAdd: ParsableCommand {
         switch kind {
         case .keyFile: guard source != nil else { throw ValidationError("which key file?") }
         case .recipient: guard source != nil else { throw ValidationError("which recipient?") }
-        case .passphrase, .recoveryCode:
+        case .passphrase, .recoveryCode, .shares:
             guard source == nil else { throw ValidationError("a \(kind.rawValue) takes no further argument") }
+        }
+        guard threshold >= 2, threshold <= count, count <= 255 else {
+            throw ValidationError("--threshold is 2 to --count, and --count at most 255")
         }
         guard kind == .passphrase || newPassphraseFile == nil else {
             throw ValidationError("--new-passphrase-file goes with passphrase")
@@ -68,6 +81,7 @@ struct KeyAdd: ParsableCommand {
 
     func run() throws {
         var code: RecoveryCode?
+        var pieces: [RecoveryShare] = []
         let directory = try VaultDirectory.open(vault)
         let opened = try unlock.open(directory)
         let maker: any SlotMaker
@@ -80,12 +94,20 @@ struct KeyAdd: ParsableCommand {
             let made = try CommandError.naming(vault) { () throws(KeysError) in try RecoveryCode.random() }
             code = made
             maker = RecoverySlot(made)
+        case .shares:
+            let (threshold, count) = (threshold, count)
+            let made = try CommandError.naming(vault) { () throws(KeysError) in
+                try NewShares(threshold: threshold, count: count)
+            }
+            pieces = made.shares
+            maker = made
         }
         let label = label
         try KeyEditing.change(vault, directory, opened) { changes throws(KeysError) in
             "added slot \(try changes.add(maker, label: label).id)"
         }
         if let code { try NewSecret.show(code, vault) }
+        if !pieces.isEmpty { try NewSecret.show(pieces, vault) }
     }
 }
 
@@ -158,6 +180,23 @@ enum NewSecret {
 
             Print it or write it down now: it is not shown again, and it is in no file. Whoever has it can open the vault.
             To open the vault with it: coffer mount --recovery-code \(quoted(vault)) MOUNTPOINT
+            """)
+    }
+
+    /// Shows pieces, this once.
+    static func show(_ pieces: [RecoveryShare], _ vault: String) throws(CommandError) {
+        guard let first = pieces.first else { return }
+        try Report.line("\nany \(first.threshold) of these \(pieces.count) pieces open \(quoted(vault)) together:")
+        for piece in pieces {
+            try Report.line(
+                "\npiece \(piece.number) of \(pieces.count), set \(piece.setName), \(piece.threshold) are needed:\n\n    \(piece.text)"
+            )
+        }
+        try Report.line(
+            """
+
+            Print each or write it down now, and give it away or put it in a place of its own: they are not shown again, and are in no file.
+            To open the vault with them: coffer mount --shares \(quoted(vault)) MOUNTPOINT
             """)
     }
 }

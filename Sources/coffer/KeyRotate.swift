@@ -83,7 +83,7 @@ struct KeyRotate: ParsableCommand {
         do throws(VaultError) {
             let rotation = try Rotation(
                 try content(of: opened, directory), onProblem: { problems.tell($0, $1, progress) },
-                onProgress: progress.show)
+                onProgress: { progress.show($0) })
             try rotation.run()
             progress.clear()
             if rotation.totals.problems == 0 { return rotation.totals }
@@ -110,29 +110,33 @@ struct KeyRotate: ParsableCommand {
 
     /// The last look before the old key goes.
     private func check(_ opened: UnlockedVault, _ directory: VaultDirectory) throws(CommandError) {
-        let found: [TreePlace]
+        let problems = ProblemLines(vault: vault)
+        let progress = RotationProgress()
         do throws(VaultError) {
-            let whole = try content(of: opened, directory)
-            let ring = try newest(of: opened)
             let root: Int32
             do throws(Errno) {
                 root = try directory.disk.duplicate(directory.descriptor)
             } catch {
                 throw .system(error)
             }
-            let vault = Vault(
-                disk: directory.disk, rootDescriptor: root, ring: ring, vaultID: opened.config.vaultID,
-                cipher: whole.cipher, nameMax: opened.config.nameMax)
-            found = try RotationCheck(vault).run {}
+            let content = Vault(
+                disk: directory.disk, rootDescriptor: root, ring: try newest(of: opened),
+                vaultID: opened.config.vaultID, cipher: opened.config.cipher, nameMax: opened.config.nameMax)
+            try Rotation(
+                content, onProblem: { problems.tell($0, $1, progress) },
+                onProgress: { progress.show($0, checking: true) }
+            ).look()
+            progress.clear()
         } catch {
+            progress.clear()
             throw CommandError(
                 .inputOutput, "\(quoted(vault)): \(error.text) while it was looked through; run this again")
         }
-        guard let first = found.first else { return }
-        throw CommandError(
-            .damaged,
-            "\(quoted(vault)): \(found.count) entries, \(quoted(first.path)) among them, do not open with the new key alone; both keys stay in use"
-        )
+        guard problems.count == 0 else {
+            throw CommandError(
+                .damaged,
+                "\(quoted(vault)): \(problems.count) entries do not open with the new key alone; both keys stay in use")
+        }
     }
 
     private func newest(of opened: UnlockedVault) throws(VaultError) -> KeyRing {

@@ -62,12 +62,12 @@ final class RotationProgress {
     private static let costOfEntry = 65536
 
     /// Shows the line, ten times a second at most.
-    func show(_ totals: RotationTotals) {
+    func show(_ totals: RotationTotals, checking: Bool = false) {
         line.show { seconds in
             let all = Double(totals.byteCount + totals.entryCount * Self.costOfEntry)
             let done = Double(totals.bytes + totals.entries * Self.costOfEntry)
             var parts = [
-                "\(min(totals.entries, totals.entryCount)) of \(totals.entryCount) entries",
+                "\(checking ? "looked at" : "encrypted") \(min(totals.entries, totals.entryCount)) of \(totals.entryCount) entries",
                 "\(ByteText.text(totals.bytes)) of \(ByteText.text(totals.byteCount))",
                 "\(ByteText.text(Int(Double(totals.bytes) / seconds)))/s",
             ]

@@ -90,4 +90,35 @@ enum SecretFile {
             throw CommandError(.wrongPassphrase, "\(error)")
         }
     }
+
+    /// Pieces of a recovery secret from files, or typed until there are enough.
+    static func shares(_ paths: [String]) throws(CommandError) -> SharesSlot {
+        var found: [RecoveryShare] = []
+        for path in paths { found.append(try share(try contents(path, what: "piece"), path)) }
+        while paths.isEmpty {
+            let needed = found.first.map { " of the \($0.threshold) that are needed" } ?? ""
+            let new = try share(try Terminal.ask("piece \(found.count + 1)\(needed): "), nil)
+            if found.contains(where: { $0.number == new.number && $0.set == new.set }) {
+                Report.note("piece \(new.number) was given already")
+                continue
+            }
+            found.append(new)
+            if let first = found.first, found.count >= Int(first.threshold) || new.set != first.set { break }
+        }
+        do {
+            return try SharesSlot(found)
+        } catch {
+            throw CommandError(.wrongPassphrase, "\(error)")
+        }
+    }
+
+    private static func share(_ content: [UInt8], _ path: String?) throws(CommandError) -> RecoveryShare {
+        var content = content
+        defer { wipe(&content) }
+        do {
+            return try RecoveryShare.parse(content)
+        } catch {
+            throw CommandError(.wrongPassphrase, "\(path.map { quoted($0) + ": " } ?? "")\(error)")
+        }
+    }
 }

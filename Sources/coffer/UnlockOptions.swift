@@ -25,6 +25,16 @@ struct UnlockOptions: ParsableArguments {
             "Unlock with the recovery code in FILE, or in standard input if FILE is '-'.", valueName: "file"))
     var recoveryCodeFile: String?
 
+    @Flag(name: .long, help: "Unlock with pieces of a recovery secret, which are asked for.")
+    var shares = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Unlock with the piece of a recovery secret in FILE; given as often as pieces are needed.",
+            valueName: "file"))
+    var shareFile: [String] = []
+
     @Flag(
         name: .long,
         help: "Go on though the vault is not the one that this machine remembers, and remember it as it is now.")
@@ -32,14 +42,21 @@ struct UnlockOptions: ParsableArguments {
 
     /// Whether the command line says what to unlock with, so that nobody need be asked which.
     var isGiven: Bool {
-        passphrase.isGiven || keyFile != nil || identity != nil || recoveryCode || recoveryCodeFile != nil
+        ways.contains(true)
+    }
+
+    private var ways: [Bool] {
+        [
+            passphrase.isGiven, keyFile != nil, identity != nil, recoveryCode, recoveryCodeFile != nil, shares,
+            !shareFile.isEmpty,
+        ]
     }
 
     func validate() throws {
-        let ways = [passphrase.isGiven, keyFile != nil, identity != nil, recoveryCode, recoveryCodeFile != nil]
         guard ways.filter({ $0 }).count <= 1 else {
             throw ValidationError(
-                "passphrases, --key-file, --identity and recovery codes exclude each other: one of them is enough")
+                "passphrases, --key-file, --identity, recovery codes and pieces exclude each other: one of them is enough"
+            )
         }
     }
 
@@ -82,6 +99,7 @@ struct UnlockOptions: ParsableArguments {
         if recoveryCode || recoveryCodeFile != nil {
             return RecoverySlot(try SecretFile.recoveryCode(recoveryCodeFile))
         }
+        if shares || !shareFile.isEmpty { return try SecretFile.shares(shareFile) }
         return PassphraseSlot(try passphrase.read(forVault: path))
     }
 }

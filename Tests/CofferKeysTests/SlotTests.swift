@@ -28,13 +28,15 @@ struct SlotTests {
             let (strongFile, typedFile) = (try KeyFile(consuming: &strong), try KeyFile(consuming: &typed))
             let code = try RecoveryCode.random()
             let identity = try Identity.random()
+            let pieces = try NewShares(threshold: 2, count: 3)
             openers = [
                 PassphraseSlot(passphrase), KeyFileSlot(strongFile), KeyFileSlot(typedFile), RecoverySlot(code),
-                RecipientSlot(identity),
+                RecipientSlot(identity), try SharesSlot([pieces.shares[2], pieces.shares[0]]),
             ]
             makers = [
                 NewPassphrase(passphrase, cost: .least), NewKeyFile(strongFile, cost: .least),
                 NewKeyFile(typedFile, cost: .least), RecoverySlot(code), NewRecipient(identity.recipient),
+                pieces,
             ]
         }
 
@@ -66,22 +68,22 @@ struct SlotTests {
         }
         // The one that it was made with opens it still.
         let file = try ConfigFile(parsing: #require(fixture.directory.contents(ConfigFile.name)))
-        #expect(file.unverified.slots.count == 6 && file.unverified.counter == 6)
+        #expect(file.unverified.slots.count == 7 && file.unverified.counter == 7)
         _ = try VaultUnlocker.unlock(file, with: PassphraseSlot(Passphrase("first")))
     }
 
     /// Any two kinds, added and removed in every order, side by side with the others or not.
     @Test func everyPairOfAddingAndRemoving() throws {
-        for first in 0..<5 {
-            for second in 0..<5 where second != first {
+        for first in 0..<6 {
+            for second in 0..<6 where second != first {
                 var fixture = try Fixture()
                 let (one, two) = (try fixture.add(first), try fixture.add(second))
-                #expect(try fixture.opening() == (0..<5).map { $0 == first || $0 == second })
+                #expect(try fixture.opening() == (0..<6).map { $0 == first || $0 == second })
                 try fixture.changes.remove(one)
-                #expect(try fixture.opening() == (0..<5).map { $0 == second })
+                #expect(try fixture.opening() == (0..<6).map { $0 == second })
                 _ = try fixture.add(first)
                 try fixture.changes.remove(two)
-                #expect(try fixture.opening() == (0..<5).map { $0 == first })
+                #expect(try fixture.opening() == (0..<6).map { $0 == first })
                 // The version before has neither of those that were removed.
                 let previous = try ConfigFile(parsing: #require(fixture.directory.contents("coffer.json.previous")))
                 #expect(!previous.unverified.slots.contains { $0.id == one.id || $0.id == two.id })
@@ -97,7 +99,7 @@ struct SlotTests {
             #expect(
                 try KeyChanges.find("another \u{1F511} \(index)", in: fixture.changes.vault.config.slots).id == slot.id)
         }
-        #expect(try fixture.opening() == [true, true, true, true, true])
+        #expect(try fixture.opening() == [Bool](repeating: true, count: 6))
     }
 
     @Test func aChangedPassphrase() throws {

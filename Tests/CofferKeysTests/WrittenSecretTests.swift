@@ -188,12 +188,15 @@ struct WrittenSecretTests {
         var (strong, typed) = (
             try #require(Hex.decode(secret("keyfile_strong"))), try #require(Hex.decode(secret("keyfile_typed")))
         )
+        var renewed = try #require(Hex.decode(secret("keyfile_renewed")))
+        let shares = try secret("shares").split(separator: "\n").map { try RecoveryShare.parse(Array($0.utf8)) }
+        #expect(shares.map(\.text).joined(separator: "\n") == (try secret("shares")))
         let identity = try Identity(seed: SecretKey(copying: #require(Hex.decode(secret("identity")))))
         let openers: [any SlotType] = [
             PassphraseSlot(try Passphrase(secret("passphrase"))), KeyFileSlot(try KeyFile(consuming: &strong)),
             KeyFileSlot(try KeyFile(consuming: &typed)),
-            RecoverySlot(try RecoveryCode.parse(Array(secret("recovery").utf8))),
-            RecipientSlot(identity),
+            RecoverySlot(try RecoveryCode.parse(Array(secret("recovery").utf8))), try SharesSlot(shares),
+            KeyFileSlot(try KeyFile(consuming: &renewed)), RecipientSlot(identity),
         ]
         for (index, opener) in openers.enumerated() {
             let opened = try VaultUnlocker.unlock(file, with: opener)

@@ -16,6 +16,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -269,18 +270,14 @@ def make_config(config, vault_keys, ring_key, slots):
 
 
 def write_code(version, raw, groups):
+    """A code; its check digits by Horner's rule, unlike the decoder's."""
     number, text = version << 20 * groups - 4 | int.from_bytes(raw, "big"), []
-    digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
     for group in range(groups):
-        bits = number >> 20 * (groups - 1 - group) & 0xFFFFF
-        values = [bits >> shift & 31 for shift in (15, 10, 5, 0)]
-        check_digit = group + 1
-        for value in values:                                                 # Horner's rule, unlike the decoder
-            check_digit ^= value if value is None else 0
-        accumulated = 0
+        bits = number >> 20 * (groups - 1 - group)
+        values, sum_so_far = [bits >> shift & 31 for shift in (15, 10, 5, 0)], 0
         for value in values:
-            accumulated = decode.times(accumulated ^ value, 2, 0b100101, 5)
-        text.append("".join(digits[value] for value in values + [accumulated ^ (group + 1)]))
+            sum_so_far = decode.times(sum_so_far ^ value, 2, 0b100101, 5)
+        text.append("".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[each] for each in [*values, sum_so_far ^ group + 1]))
     return "-".join(text)
 
 
@@ -325,6 +322,11 @@ class Program:
             raise RuntimeError(f"{self.binary} {' '.join(map(str, arguments))}: {done.stderr.strip()}")
         return done.stdout + done.stderr
 
+    def can(self, *command):
+        """Whether the program has this command; its help for one that it does not have is that of another."""
+        done = subprocess.run([self.binary, "help", *command], capture_output=True, text=True, check=False)
+        return f"USAGE: coffer {' '.join(command)} " in done.stdout
+
     @contextlib.contextmanager
     def mounted(self, vault, mountpoint, *secret):
         mountpoint.mkdir(exist_ok=True)
@@ -332,6 +334,7 @@ class Program:
         try:
             yield os.fsencode(mountpoint)
         finally:
+            os.chdir("/")                                                    # out of the mount, wherever it was left
             try:
                 self("unmount", mountpoint)
             except Exception:
@@ -362,8 +365,8 @@ def make_tree(root, rng):
     for length in (15, 16, 100, 143, 144, 160, 175, 176, 177, 254, 255):
         write(b"n" * length, b"%d" % length)
     for name in (b"new\nline", b"\xff\xfe not UTF-8", b" spaces ", b"-dash", b"coffer.json", b"coffer.dir",
-                 b"back\\slash", "Käse".encode(), "Ka\u0308se".encode(), b"tab\t\x1b[31m", b"ends in the mark\x80", b"...",
-                 b"c" * 44):
+                 b"back\\slash", "Käse".encode(), "Ka\u0308se".encode(), b"tab\t\x1b[31m", b"ends in the mark\x80",
+                 b"...", b"c" * 44):
         write(name, name)
     os.makedirs(b"one/two/three")
     os.mkdir(b"empty")
@@ -389,6 +392,7 @@ def make_tree(root, rng):
     os.rename(b"link-3000", b"moved again/link-3000")                        # its companion has to go with it
     os.link(b"size-4097", b"hard")
     os.link(b"size-4097", b"moved again/hard \n")
+    os.link(b"dangling", b"twin", follow_symlinks=False)
     os.mkfifo(b"fifo", 0o624)
     os.setxattr(b"size-1", "user.comment", b"a remark")
     os.setxattr(b"size-1", "user.empty", b"")
@@ -480,14 +484,14 @@ def compare(expected, found, what):
         check(expected[path] == found[path], f"{what}: {b'/'.join(path)[:60]}: {expected[path]} and {found[path]}")
 
 
-def run(*arguments, status=0, text=b""):
-    done = subprocess.run([sys.executable, HERE / "coffer_decode.py", *arguments], capture_output=True, input=text,
-                          timeout=600)
+def run(*arguments, status=0):
+    done = subprocess.run([sys.executable, HERE / "coffer_decode.py", *arguments], capture_output=True, check=False,
+                          stdin=subprocess.DEVNULL, timeout=600)
     check(done.returncode == status, f"coffer_decode {arguments}: {done.returncode}, {done.stderr.decode()[:500]}")
     return done.stdout
 
 
-def check_vault(program, work, cipher, name_max, rng):
+def check_vault(program, work, cipher, name_max, rng, rotations):
     """Makes a vault, and compares what the decoder extracts with what the mount shows."""
     work.mkdir()
     passphrase, other, vault = work / "passphrase", work / "other", work / "vault"
@@ -553,7 +557,39 @@ def check_vault(program, work, cipher, name_max, rng):
     given = {"keyfile": random_key.read_bytes()}
     shutil.copy2(vault / "coffer.json", shallow)
     check_later_features(work, vault, shallow, cipher, given, listed)
+    if program.can("key", "rotate"):
+        check_rotation(program, work, vault, ("--key-file", random_key), secrets, expected, rng, rotations)
     return shallow, given
+
+
+def check_rotation(program, work, vault, secret, secrets, expected, rng, rotations):
+    """Rotations by the program: broken off at any moment, then finished. All that is there stays there."""
+    rotate = [program.binary, "key", "rotate", *secret, vault]
+
+    def without_times(tree, kinds):
+        """A directory that a rotation was broken off in may have the time of that."""
+        return {path: (*values[:2], None if values[0].startswith(kinds) else values[2], *values[3:])
+                for path, values in tree.items()}
+
+    for number in range(rotations):
+        rotation = subprocess.Popen(rotate, env=program.environment, stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        try:
+            rotation.wait(rng.uniform(0.05, 0.6))
+        except subprocess.TimeoutExpired:
+            rotation.kill()
+            rotation.wait()
+        out = work / f"broken off {number}"
+        run(*secret, "extract", vault, out)
+        compare(without_times(expected, "0o"), without_times(snapshot(out), "0o"), "a rotation broken off")
+        shutil.rmtree(out)
+    program(*rotate[1:])
+    check(run(*secret, "info", vault).count(b"\nepoch ") == 1, "a rotation finished has one epoch")
+    run(*secret, "extract", vault, work / "rotated by the program")
+    found = snapshot(work / "rotated by the program")
+    compare(without_times(expected, "0o4"), without_times(found, "0o4"), "a rotation")
+    lists = {run(*each, "list", vault) for each in secrets}
+    check(len(lists) == 1 and b"renewed" in run("info", vault), "each secret opens a rotated vault")
 
 
 def check_later_features(work, vault, shallow, cipher, given, listed):
@@ -591,35 +627,53 @@ def check_later_features(work, vault, shallow, cipher, given, listed):
         out = run("--config", work / "config", *secret, "list", "--json", vault)
         check([json.loads(line) for line in out.splitlines()] == listed, f"{cipher}: {name}")
     run("--config", work / "config", *shared[:4], "list", vault, status=1)
-    # A rotation that was broken off: one of three names leads to the new file, and a directory lacks its mode.
     copy = work / "rotating"
     subprocess.run(["cp", "-a", shallow, copy], check=True)
     (copy / "coffer.json").write_bytes(make_config(config, two_epochs, ring_key, [(slot, slot_key)]))
-    secret = decode.combine_shares(share.read_text() for share in shares)
-    config, ring = decode.open_config((copy / "coffer.json").read_bytes(), {"shares": secret})
-    reader = decode.Vault(os.fsencode(copy), config, ring)
-    names = [reader.resolve(name) for name in (b"hard", b"size-4097", b"moved again/hard \n")]
+    check_pending(work, copy, cipher, shared, decode.Vault(os.fsencode(copy), config, decode.Ring(two_epochs)))
+
+
+def check_pending(work, copy, cipher, secret, reader):
+    """What coffer.rotation says of a rotation that was broken off."""
     rotation = copy / "coffer.rotation"
     rotation.mkdir()
-    paths = [os.path.join(os.fsencode(copy), *entry.trail) for entry in names]
-    shutil.copy2(paths[0], rotation / "file")
-    os.unlink(paths[0])
-    os.link(rotation / "file", paths[0])
-    trails = [b"".join(part + b"\0" for part in entry.trail) + b"\0" for entry in names]
-    with open(paths[1], "rb") as stream:
-        file_id = stream.read(24)[8:]
-    pending = seal(ring, 200, decode.LOG, b"coffer.rotation\1", file_id + b"".join(trails))
-    (rotation / "pending").write_bytes(b"\1" + pending)
-    run(*shared, "extract", copy, work / "rotated")
-    inodes = {os.stat(os.path.join(os.fsencode(work / "rotated"), *entry.path)).st_ino for entry in names}
-    check(len(inodes) == 1, f"{cipher}: names of one file in a rotation")
-    trail = reader.resolve(b"empty").trail
-    text = struct.pack("<I", 0o2705) + b"".join(part + b"\0" for part in trail) + b"\0"
-    (rotation / "pending").write_bytes(b"\2" + seal(ring, 0, decode.LOG, b"coffer.rotation\2", text))
-    run(*shared, "extract", copy, work / "modes")
-    check(stat.S_IMODE(os.stat(work / "modes" / "empty").st_mode) == 0o2705, f"{cipher}: a mode in a rotation")
-    (rotation / "pending").write_bytes(b"\1" + seal(ring, 0, decode.LOG, b"coffer.rotation\2", text))
-    run(*shared, "list", copy, status=1)
+
+    def pending(kind, epoch, start, entries, bound=None):
+        text = start + b"".join(b"".join(part + b"\0" for part in entry.trail) + b"\0" for entry in entries)
+        sealed = seal(reader.ring, epoch, decode.LOG, b"coffer.rotation" + bytes([bound or kind]), text)
+        (rotation / "pending").write_bytes(bytes([kind]) + sealed)
+
+    def paths(root, entries, way):
+        return [os.path.join(os.fsencode(root), *getattr(entry, way)) for entry in entries]
+
+    # The first of a file's names leads to the new file, the others do not yet; then the same for a symlink.
+    for kind, names in ((1, (b"hard", b"size-4097", b"moved again/hard \n")), (3, (b"twin", b"dangling"))):
+        entries = [reader.resolve(name) for name in names]
+        first, *others = paths(copy, entries, "trail")
+        if kind == 1:
+            with open(first, "rb") as stream:
+                start = stream.read(24)[8:]
+            shutil.copy2(first, rotation / "file")
+        else:
+            start = struct.pack("<Q", os.lstat(first).st_ino)
+            (rotation / "file").unlink()
+            os.symlink(os.readlink(first), rotation / "file")
+        os.unlink(first)
+        os.link(rotation / "file", first, follow_symlinks=False)
+        check(len({os.lstat(path).st_ino for path in [first, *others]}) == 2, "the names were of one inode")
+        pending(kind, 200, start, entries)
+        run(*secret, "extract", copy, work / f"pending {kind}")
+        inodes = {os.lstat(path).st_ino for path in paths(work / f"pending {kind}", entries, "path")}
+        check(len(inodes) == 1, f"{cipher}: names of one inode in a rotation, {names[0]}")
+    # What waits for its mode; set-user-id bits of files are left out as ever.
+    for name, mode, expected in ((b"empty", 0o2705, 0o2705), (b"size-2", 0o4640, 0o640), (b"", 0o711, 0o711)):
+        entry, out = reader.resolve(name), work / f"pending {mode}"
+        pending(2, 0, struct.pack("<I", mode), [entry])
+        run(*secret, "extract", copy, out)
+        found = os.stat(paths(out, [entry], "path")[0]).st_mode
+        check(stat.S_IMODE(found) == expected, f"{cipher}: the mode of {name} in a rotation")
+    pending(1, 0, bytes(16), [], bound=2)
+    run(*secret, "list", copy, status=1)
 
 
 # ---- Damage ----------------------------------------------------------------------------------------------------------
@@ -769,9 +823,11 @@ def check_moved_blocks(copy, known, rng):
         files[name] = data[:32], [data[at:at + 4128] for at in range(32, len(data), 4128)]
     for name, (header, blocks) in files.items():
         stored = [index for index, block in enumerate(blocks) if block != bytes(4128)]
-        a, b = sorted(rng.sample(stored[:-1], 2))
+        a, b = rng.sample(stored[:-1], 2)
+        exchanged = list(blocks)
+        exchanged[a], exchanged[b] = blocks[b], blocks[a]
         cases = [("a block dropped", header, blocks[:a] + blocks[a + 1:]),
-                 ("blocks exchanged", header, blocks[:a] + [blocks[b]] + blocks[a + 1:b] + [blocks[a]] + blocks[b + 1:]),
+                 ("blocks exchanged", header, exchanged),
                  ("a hole put in", header, blocks[:a] + [bytes(4128)] + blocks[a:]),
                  ("a hole put behind", header, blocks + [bytes(4128)]),
                  ("the last block twice", header, blocks + blocks[-1:]),
@@ -835,8 +891,10 @@ def why_not(options):
         return "no --program to make vaults with"
     if os.geteuid() != 0:
         return "vaults are mounted and compared as root only"
-    if not os.path.exists("/dev/fuse") or not shutil.which("fusermount3"):
-        return "there is no FUSE here"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"there is no FUSE here: {error}"
     return None
 
 
@@ -846,7 +904,9 @@ def main():
     parser.add_argument("--work", metavar="DIR", help="where to work; else the system's directory for temporary files")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--damages", type=int, default=100, help="how many places to damage (default: 100)")
+    parser.add_argument("--rotations", type=int, default=8, help="how many rotations to break off, for each cipher (default: 8)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))         # so that mounts are ended, too
     decode.check_xchacha20()
     for each in (check_keys, check_geometry, check_headers, check_blocks, check_names, check_directories, check_links,
                  check_attributes, check_config, check_slots):
@@ -861,7 +921,7 @@ def main():
         try:
             program = Program(os.path.abspath(options.program), work)
             for cipher, name_max in (("aes-256-gcm", 255), ("chacha20-poly1305", 143)):
-                vault, given = check_vault(program, work / cipher, cipher, name_max, rng)
+                vault, given = check_vault(program, work / cipher, cipher, name_max, rng, options.rotations)
                 told += check_damage(vault, given, work / cipher / "damaged", rng, options.damages // 2)
                 check_damaged_extraction(vault, ("--key-file", work / cipher / "random key"), work / cipher)
         except Exception as error:

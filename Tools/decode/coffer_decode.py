@@ -262,7 +262,7 @@ def open_link(ring, text, read_companion):
     long = LINK.fullmatch(text)
     r = unbase64(long[2]) if long else b""
     sealed = read_companion(long[1]) if r else unbase64(text)
-    require(sealed is not None, "the link's text is not as it has to be")
+    require(sealed is not None, "the link's text or the file that holds its target is not as it has to be")
     target = ring.open_aead(SYMLINK, b"coffer.symlink" + (r or b""), sealed, "the link's target")
     require(not r or len(target) == int(long[3]), "the link's target has not the length that the link says")
     return target
@@ -684,34 +684,41 @@ class Vault:
 
     def read_rotation(self):
         """"Rotation": what an unfinished one had still to do. All can be read without this, but which names are one
-        file, and the mode of a directory, may be waiting there."""
+        file or symlink, and the mode of something, may be waiting there."""
         data = read_small(self.directory, b"coffer.rotation/pending", 64 << 20)
         if not data:
             return
         text = self.ring.open_aead(LOG, b"coffer.rotation" + data[:1], data[1:], "pending")
-        if data[0] == 1:
+        if data[0] in (1, 3):                                                # names of a file, or of a symlink
+            size = 16 if data[0] == 1 else 8
             status = os.stat(b"coffer.rotation/file", dir_fd=self.directory, follow_symlinks=False)
             self.rotated = (status.st_dev, status.st_ino)
-            self.moved = {trail: text[:16] for trail in parse_trails(text[16:])}
+            self.moved = {trail: text[:size] for trail in parse_trails(text[size:])}
         elif data[0] == 2:
             self.modes = {trail: int.from_bytes(text[:4], "little") for trail in parse_trails(text[4:])}
 
     def mode(self, entry):
-        if entry.kind == "directory":
-            return stat.S_IMODE(self.modes.get(entry.trail, entry.status.st_mode))
-        return stat.S_IMODE(entry.status.st_mode) & ~(stat.S_ISUID | stat.S_ISGID)
+        mode = stat.S_IMODE(self.modes.get(entry.trail, entry.status.st_mode))
+        return mode if entry.kind == "directory" else mode & ~(stat.S_ISUID | stat.S_ISGID)
 
     def link_key(self, entry, file_id=None):
-        """What the names of one file have in common; None where there is only one name."""
+        """What the names of one file or symlink have in common; None where there is only one name."""
         inode = (entry.status.st_dev, entry.status.st_ino)
-        if self.rotated and (inode == self.rotated or file_id and self.moved.get(entry.trail) == file_id):
+        identity = file_id or struct.pack("<Q", entry.status.st_ino)
+        if self.rotated and (inode == self.rotated or self.moved.get(entry.trail) == identity):
             return self.rotated
         return inode if entry.status.st_nlink > 1 else None
 
 def parse_trails(text):
     """Paths in coffer.rotation/pending: a byte 0 behind each stored name, and one more behind each path."""
-    trails = [tuple(trail.split(b"\0")) for trail in text.split(b"\0\0")]
-    require(trails.pop() == (b"",), "pending is not as it has to be")
+    trails, names = [], []
+    for part in text.split(b"\0")[:-1]:
+        if part:
+            names.append(part)
+        else:
+            trails.append(tuple(names))
+            names = []
+    require(not names and text.endswith(b"\0"), "pending is not as it has to be")
     return trails
 
 def beside(fd, name):
@@ -780,7 +787,9 @@ def cat(vault, entry, out):
             for at in range(0, length, 1 << 20) if plain is None else ():
                 out.write(bytes(min(1 << 20, length - at)))
             out.write(plain or b"")
-    except VaultError as error:
+    except BrokenPipeError:
+        raise
+    except (VaultError, OSError) as error:
         vault.problem(entry.path, error)
 
 class Extraction:
@@ -994,6 +1003,8 @@ def main():
         return run(options)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (EOFError, KeyboardInterrupt):
+        print("coffer_decode: broken off", file=sys.stderr)
     except VaultError as error:
         print(f"coffer_decode: {error}", file=sys.stderr)
     except OSError as error:

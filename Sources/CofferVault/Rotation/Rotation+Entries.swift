@@ -53,6 +53,7 @@ extension Rotation {
     }
 
     private func turnReserved(_ bytes: [UInt8], _ directory: TurnedDirectory) throws(VaultError) {
+        if isLooking && ReservedName.isMaking(StoredName(bytes)) { return }
         let name = StoredName(bytes)
         if let companion = ReservedName.overflowCompanion(bytes) {
             if try vault.renewOverflow(name, companion, in: directory.descriptor) {
@@ -75,7 +76,7 @@ extension Rotation {
     private func removeLoneCompanions(
         _ pieces: LongNamePieces, but tags: Set<[UInt8]>, _ directory: TurnedDirectory
     ) throws(VaultError) {
-        for tag in pieces.tags where !tags.contains(tag) {
+        for tag in pieces.tags where !tags.contains(tag) && !isLooking {
             guard let sealed = pieces.sealed(tag),
                 let (name, id) = vault.names.open(sealed, in: directory.identity.accepted)
             else { continue }
@@ -162,7 +163,7 @@ extension Rotation {
             let count = try vault.renewAttributes(of: object, mode: status.st_mode) { AttributeCodec.noOwner }
             return tell { $0.names += count }
         }
-        if status.st_nlink > 1 {
+        if status.st_nlink > 1 && !isLooking {
             groups[NodeNumber(status), default: []].append(place)
             return
         }
@@ -183,6 +184,7 @@ extension Rotation {
         ofLink object: Int32, _ name: StoredName, _ status: stat, in directory: Int32, _ newName: StoredName,
         in newDirectory: Int32
     ) throws(VaultError) {
+        if isLooking { throw .damaged(Damage(.link)) }
         let target = try vault.readLink(name, in: directory)
         let text = StoredName(Base64URL.encode(try vault.seal(target)))
         try system { () throws(Errno) in

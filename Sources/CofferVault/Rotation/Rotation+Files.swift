@@ -18,6 +18,7 @@ extension Rotation {
             }
             if !isOld { return }
         }
+        if isLooking { throw .damaged(Damage(.header)) }
         if status.st_nlink > 1 {
             groups[NodeNumber(status), default: []].append(place)
             return

@@ -101,7 +101,7 @@ extension Rotation {
         let directory = TurnedDirectory(
             disk: disk, descriptor: descriptor, identity: identity, place: place, before: before)
         try attempt(place) { () throws(VaultError) in
-            if try vault.renewRecords(of: descriptor, identity) { tell { $0.names += 1 } }
+            if try vault.renewRecords(of: descriptor, identity, onlyLooking: isLooking) { tell { $0.names += 1 } }
             let count = try vault.renewAttributes(of: descriptor, mode: before.st_mode) { AttributeCodec.noOwner }
             tell { $0.names += count }
         }

@@ -24,6 +24,8 @@ public final class Rotation {
     private var batch: [Replacement] = []
     private var batchCount = 0
     private var isStopped = false
+    /// Whatever would be changed is a problem.
+    private(set) var isLooking = false
     /// Files and links of several names, by device and inode, and where they were met.
     var groups: [NodeNumber: [TreePlace]] = [:]
 
@@ -71,6 +73,15 @@ public final class Rotation {
         try turnGroups()
         try pending.remove()
         try system { () throws(Errno) in try disk.syncFileSystem(vault.rootDescriptor) }
+        onProgress(totals)
+    }
+
+    /// Looks through everything and changes nothing: for a vault whose ring holds the newest key only, before the others are given up. What that key does not open is a problem.
+    public func look() throws(VaultError) {
+        isLooking = true
+        try count()
+        try turnTree()
+        try pending.remove()
         onProgress(totals)
     }
 

@@ -101,8 +101,10 @@ extension Vault {
         }
     }
 
-    /// Writes `coffer.dir` again where it is not what the newest key would make of it. Returns whether it was.
-    func renewRecords(of descriptor: Int32, _ identity: DirectoryIdentity) throws(VaultError) -> Bool {
+    /// Writes `coffer.dir` again where it is not what the newest key would make of it; that is damage where there is only looking. Returns whether it was written.
+    func renewRecords(
+        of descriptor: Int32, _ identity: DirectoryIdentity, onlyLooking: Bool
+    ) throws(VaultError) -> Bool {
         let present: [UInt8]
         do throws(Errno) {
             let file = try disk.open(
@@ -118,6 +120,7 @@ extension Vault {
         } catch {
             throw .damaged(Damage(.directory))
         }
+        if onlyLooking { throw .damaged(Damage(.directory)) }
         try writeRecords([identity], in: descriptor)
         return true
     }
