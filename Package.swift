@@ -92,6 +92,7 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "CofferKeysTests", dependencies: ["CofferKeys", "CofferFormat", "CofferCrypto", "CofferDisk"],
+            exclude: ["Corpus"],
             swiftSettings: strict),
         .testTarget(
             name: "CofferMountTests",

@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -86,9 +88,14 @@ int coffer_raise_nofile_limit(void) {
     return limit.rlim_cur > 1000000 ? 1000000 : (int)limit.rlim_cur;
 }
 
-int coffer_forbid_core_dumps(void) {
+int coffer_forbid_crash_reports(void) {
+    // The Swift runtime's own handlers start a program that prints registers and what they point at, and wait for it with all threads stopped, so that a mount
+    // would hang.
+    const int signals[] = {SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV};
+    for (unsigned index = 0; index < sizeof signals / sizeof signals[0]; index++) signal(signals[index], SIG_DFL);
+    // The limit does not count where core files go to a program, and the attribute keeps other programs of this user out as well.
     struct rlimit limit = {0, 0};
-    return setrlimit(RLIMIT_CORE, &limit);
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) | setrlimit(RLIMIT_CORE, &limit);
 }
 
 #define DESCRIPTOR_PATH(fd)                                                                                            \

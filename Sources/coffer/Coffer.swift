@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import CofferKeys
 
 /// The root command.
@@ -59,6 +60,8 @@ extension Coffer {
     ///
     /// Starts no thread before a command does.
     static func run(arguments: [String]) -> ExitStatus {
+        // Whatever goes wrong, no secret is written to a file.
+        _ = coffer_forbid_crash_reports()
         do {
             var command = try parseAsRoot(Array(arguments.dropFirst()))
             try command.run()

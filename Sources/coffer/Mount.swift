@@ -120,7 +120,6 @@ struct Mount: ParsableCommand {
         _ opened: UnlockedVault, _ directory: VaultDirectory, _ options: MountOptions, _ log: LogTarget,
         _ background: Background?, logIsWanted: Bool
     ) throws(CommandError) {
-        _ = coffer_forbid_core_dumps()
         let descriptorLimit = Int(coffer_raise_nofile_limit())
         LoggingSystem.bootstrap { _ in LogLines(target: log) }
         // The directory's own descriptor holds the lock; the vault works through another.

@@ -69,6 +69,39 @@ struct KeyCommandTests {
         #expect(try sh("grep -c coffer-recipient identity") == "1")
     }
 
+    @Test func piecesOpenTheVaultTogether() throws {
+        let shown = try expect("key add --passphrase-file one --threshold 2 --count 3 v shares")
+        let pieces = shown.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+            .filter { $0.split(separator: "-").count == 11 }
+        try #require(pieces.count == 3)
+        for (index, piece) in pieces.enumerated() { _ = try sh("echo '\(piece)' > p\(index)") }
+        let id = try slots()[1]
+        for pair in ["p0 p1", "p2 p0", "p1 p2"] {
+            let files = pair.split(separator: " ").map { "--share-file \($0)" }.joined(separator: " ")
+            #expect(try expect("key check \(files) v").contains(id))
+        }
+        let one = try coffer("key check --share-file p0 v")
+        #expect(one.status == 4 && one.errors.contains("it takes 2"))
+        let wrong = try coffer("key check --share-file p0 --share-file - v", input: "0" + pieces[1].dropFirst())
+        #expect(wrong.status == 4 && wrong.errors.contains("group 1"))
+        #expect(try expect("key list v").contains("any 2 of 3 pieces of set"))
+        try expect("init --kdf interactive --passphrase-file two w")
+        let other = try coffer("key check --share-file p0 --share-file p1 w")
+        #expect(other.status == 4)
+        for words in ["--threshold 1", "--threshold 4", "--count 256 --threshold 2"] {
+            try expect("key add --passphrase-file one \(words) v shares", 2)
+        }
+    }
+
+    @Test func thePublicKeyOfSeals() throws {
+        let one = try expect("key export-public --passphrase-file one v")
+        #expect(one.split(separator: "\n").contains { $0.hasPrefix("coffer-seal-1:") })
+        #expect(try expect("key export-public --passphrase-file one v") == one)
+        #expect(try expect("key rotate --passphrase-file one v").contains("another key"))
+        #expect(try expect("key export-public --passphrase-file one v") != one)
+        try expect("key export-public --passphrase-file two v", 4)
+    }
+
     @Test func slotsAreRemovedRelabelledAndReplaced() throws {
         try expect("key add --passphrase-file one --label usb v key-file file")
         try expect("key label --passphrase-file one v usb drawer")

@@ -109,4 +109,47 @@ import Testing
         let line = try contents(of: vault.directory + "/line").dropLast()
         try expectForgotten(try mount(["--identity", "identity"], "v"), [Array(line), Array(line.prefix(30))])
     }
+
+    /// No program of ours leaves a core file, whatever the limit and the signal; one that is no program of ours does, here.
+    @Test(.programs("python3")) func thereIsNoCoreFile() throws {
+        try vault.shell("cat > die.py <<'END'\n\(Self.dying)\nEND")
+        let program = try #require(CofferProgram.path)
+        let control = try vault.shell("python3 die.py sleep 10")
+        try #require(control == "core" || control == "none", "\(control)")
+        if control == "none" {
+            print("core dumps cannot be made here: nothing to see")
+            return
+        }
+        #expect(
+            try vault.shell("python3 die.py '\(program)' mount --foreground --passphrase-file key vault mnt") == "none")
+        try vault.shell("fusermount3 -uz mnt || umount -l mnt")
+        // While it asks for a passphrase, and while it works one out.
+        #expect(try vault.shell("mkfifo asked; python3 die.py '\(program)' ls --passphrase-file asked vault") == "none")
+        #expect(
+            try vault.shell(
+                "python3 die.py '\(program)' key add --passphrase-file key --new-passphrase-file key --kdf sensitive vault passphrase"
+            ) == "none")
+        #expect(try vault.shell("ls | grep -c '^core' || true") == "0")
+    }
+
+    /// Starts a program, lets it come to its work, kills it with SIGABRT, and says whether the kernel dumped it.
+    private static let dying = """
+        import os, resource, signal, sys, time
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open("/dev/null", os.O_RDWR), 2)
+            # Whoever runs the tests may have blocked it.
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            signal.signal(signal.SIGABRT, signal.SIG_DFL)
+            os.environ["COFFER_STATE_DIR"] = os.getcwd() + "/state"
+            os.execvp(sys.argv[1], sys.argv[1:])
+        time.sleep(1.5)
+        os.kill(child, signal.SIGABRT)
+        status = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(status): print("core" if os.WCOREDUMP(status) else "none")
+        else: print("ended by itself", os.waitstatus_to_exitcode(status))
+        for name in os.listdir("."):
+            if name.startswith("core") and os.path.isfile(name) and sys.argv[1] == "sleep": os.unlink(name)
+        """
 }

@@ -49,7 +49,8 @@ pid_t coffer_fork(void);
 void coffer_syslog(int priority, const char *message);
 // Raises the soft limit of open descriptors to the hard one and returns it.
 int coffer_raise_nofile_limit(void);
-int coffer_forbid_core_dumps(void);
+// Whatever goes wrong from here on, nothing of this process's memory is written anywhere. 0, or -1 where that cannot be.
+int coffer_forbid_crash_reports(void);
 // Opens what a descriptor names again, with other flags.
 int coffer_reopen(int fd, int flags);
 // Calls on what a descriptor names, by /proc/self/fd, so that O_PATH descriptors will do.
