@@ -6,6 +6,12 @@ public struct EncodedName: Equatable, Sendable {
     public let entry: StoredName
     /// Zero-byte files beside it; empty but for long names.
     public let companions: [StoredName]
+
+    /// A name from its parts.
+    public init(entry: StoredName, companions: [StoredName]) {
+        self.entry = entry
+        self.companions = companions
+    }
 }
 
 /// What a stored name turns out to be by its form alone.
@@ -67,6 +73,11 @@ public struct NameCodec: Sendable {
         }
         let padded = Self.pad(name)
         return ciphers.map { encode(sealed: $0.seal(padded, associatedData: directory.bytes)) }
+    }
+
+    /// Whether a name is stored with companions.
+    public func mayBeLong(_ name: [UInt8]) -> Bool {
+        1 + Base64URL.encodedCount(SIV.tagCount + (name.count / 16 + 1) * 16) > limit
     }
 
     /// The form that a new entry gets.

@@ -4,11 +4,12 @@ import CofferCrypto
 ///
 ///     kind u8 ‖ epoch u8 ‖ nonce 24 ‖ XChaCha20-Poly1305(log key of the epoch; AD = "coffer.rotation" ‖ kind, text)
 public enum RotationRecord: Equatable, Sendable {
-    /// A file of several names: each of these paths, stored names from the root down, that leads to a file with this id gets `coffer.rotation/file` instead.
-    case names(fileID: [UInt8], paths: [[StoredName]])
+    /// A file of several names: each of these paths, stored names from the root down, that leads to a file with this header, and with the size and
+    /// time of modification of `coffer.rotation/file`, gets that instead.
+    case names(header: [UInt8], paths: [[StoredName]])
     /// A symbolic link of several names: each path that leads to a link with this inode number gets `coffer.rotation/file` instead.
     case links(inode: UInt64, paths: [[StoredName]])
-    /// An object that gets this mode back.
+    /// A directory whose owner gets the permissions of this mode back, which are fewer.
     case mode(UInt32, path: [StoredName])
 
     /// The largest record that is read: a million names of moderate length.
@@ -22,7 +23,7 @@ public enum RotationRecord: Equatable, Sendable {
     public func sealed(under ring: KeyRing) -> [UInt8] {
         let (kind, text) =
             switch self {
-            case .names(let fileID, let paths): (Self.namesKind, fileID + paths.flatMap { Self.text($0) })
+            case .names(let header, let paths): (Self.namesKind, header + paths.flatMap { Self.text($0) })
             case .links(let inode, let paths):
                 (
                     Self.linksKind,
@@ -44,11 +45,11 @@ public enum RotationRecord: Equatable, Sendable {
         } catch {
             throw .notAuthentic
         }
-        let headCount = [Self.namesKind: FileHeader.fileIDCount, Self.linksKind: 8][bytes[0]] ?? 4
+        let headCount = [Self.namesKind: FileHeader.byteCount, Self.linksKind: 8][bytes[0]] ?? 4
         guard text.count >= headCount else { throw .malformed }
         let paths = try Self.paths(text[headCount...])
         switch bytes[0] {
-        case Self.namesKind: self = .names(fileID: Array(text[..<headCount]), paths: paths)
+        case Self.namesKind: self = .names(header: Array(text[..<headCount]), paths: paths)
         case Self.linksKind: self = .links(inode: Self.number(text[..<headCount]), paths: paths)
         case Self.modeKind:
             guard paths.count == 1, let path = paths.first else { throw .malformed }

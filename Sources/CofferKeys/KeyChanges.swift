@@ -74,7 +74,7 @@ public struct KeyChanges {
         var unrenewed: [String] = []
         do throws(CryptoError) {
             ringKey = try SecretKey.random()
-            guard let more = try vault.ring.withAnotherEpoch() else { throw .invalidParameter }
+            guard let more = try vault.ring.withAnotherEpoch() else { throw .notAuthentic }
             ring = more
             for slot in vault.config.slots {
                 if let renewed = try SlotTypes.type(of: slot)?.renewing(slot, holding: ringKey) {
@@ -84,7 +84,7 @@ public struct KeyChanges {
                 }
             }
         } catch {
-            throw error == .invalidParameter ? .noEpochLeft : KeysError(error)
+            throw error == .notAuthentic ? .noEpochLeft : KeysError(error)
         }
         guard unrenewed.isEmpty else { throw .unrenewable(unrenewed) }
         try change(keepingOld: false, ring: ring, ringKey: ringKey) { $0.slots = slots }

@@ -28,7 +28,8 @@ public struct SharesSlot: SlotType {
         guard chosen.count >= Int(first.threshold) else {
             throw .unusableShare("it takes \(first.threshold) of them, and these are \(chosen.count)")
         }
-        var pieces = chosen.values.prefix(Int(first.threshold)).map { share in
+        // All of them: where one more than needed is not of the same secret, that shows.
+        var pieces = chosen.values.map { share in
             (number: share.number, bytes: share.piece.withBytes { Array($0.prefix(RecoveryShare.secretCount)) })
         }
         defer { for index in pieces.indices { wipe(&pieces[index].bytes) } }

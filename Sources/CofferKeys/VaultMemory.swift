@@ -24,7 +24,10 @@ struct VaultMemory: Codable, Equatable, Sendable {
             // the sides share none, nothing shows that it is the same vault.
             let shared = sighting.fingerprints.filter { known.fingerprints[String($0.key)] != nil }
             let agree = shared.allSatisfy { known.fingerprints[String($0.key)] == $0.value }
-            if shared.isEmpty || !agree { return .keys(vaultID: sighting.vaultID) }
+            // The newest that was seen must be there: whoever has the keys of before a rotation could else undo it.
+            let newest = known.fingerprints.keys.compactMap { UInt8($0) }.max()
+            let hasNewest = newest.map { sighting.fingerprints[$0] != nil } ?? true
+            if shared.isEmpty || !agree || !hasNewest { return .keys(vaultID: sighting.vaultID) }
         }
         if let knownID = locations[sighting.location], knownID != sighting.vaultID {
             return .vault(location: sighting.location, knownID: knownID, foundID: sighting.vaultID)

@@ -65,8 +65,19 @@ extension Vault {
             throw .cryptography
         }
         try setRawAttribute(newest, of: descriptor, sealed, flags: 0)
-        if let present, present != newest {
-            try system { () throws(Errno) in try disk.removeAttribute(descriptor, present.cString) }
+        try removeOlder(name, of: descriptor, owner: owner, prefix: prefix)
+    }
+
+    /// An attribute has one value, under whatever key: what it was under older ones goes.
+    private func removeOlder(
+        _ name: [UInt8], of descriptor: Int32, owner: [UInt8], prefix: [UInt8]
+    ) throws(VaultError) {
+        for stored in attributes.storedNames(of: name, owner: owner, prefix: prefix).dropFirst() {
+            do throws(Errno) {
+                try disk.removeAttribute(descriptor, stored.cString)
+            } catch {
+                if error != .noData { throw .system(error) }
+            }
         }
     }
 
@@ -74,15 +85,26 @@ extension Vault {
     public func removeAttribute(
         _ name: [UInt8], of descriptor: Int32, mode: mode_t, owner: () throws(VaultError) -> [UInt8]
     ) throws(VaultError) {
-        var stored: StoredName? = StoredName(name)
-        if !name.starts(with: Self.systemPrefix) {
-            try checkNamespace(name)
-            stored =
-                try hasAttributes(descriptor)
-                ? storedName(of: name, on: descriptor, owner: try owner(), prefix: Self.prefix(for: mode)) : nil
+        if name.starts(with: Self.systemPrefix) {
+            return try system { () throws(Errno) in
+                try disk.removeAttribute(descriptor, StoredName(name).cString)
+            }
         }
-        guard let stored else { throw .system(.noData) }
-        try system { () throws(Errno) in try disk.removeAttribute(descriptor, stored.cString) }
+        try checkNamespace(name)
+        guard try hasAttributes(descriptor) else { throw .system(.noData) }
+        let owner = try owner()
+        let prefix = Self.prefix(for: mode)
+        guard let stored = try storedName(of: name, on: descriptor, owner: owner, prefix: prefix) else {
+            throw .system(.noData)
+        }
+        // The older ones first: else one of them would be the value for a moment.
+        try removeOlder(name, of: descriptor, owner: owner, prefix: prefix)
+        do throws(Errno) {
+            try disk.removeAttribute(descriptor, stored.cString)
+        } catch {
+            // It was one of them.
+            if error != .noData || ring.epochsNewestFirst.count == 1 { throw .system(error) }
+        }
     }
 
     /// The names of all attributes that verify, `system.` ones as the backing lists them. Damaged ones are told to `onDamage` and left out: a list has no
@@ -93,6 +115,11 @@ extension Vault {
         let stored = try rawNames(descriptor)
         guard !stored.isEmpty else { return [] }
         var names: [[UInt8]] = []
+        // Between two steps of a rotation an attribute is there under both keys.
+        let mayBeTwice = ring.epochsNewestFirst.count > 1
+        func add(_ name: [UInt8]) {
+            if !mayBeTwice || !names.contains(name) { names.append(name) }
+        }
         var ownerID: [UInt8]?
         for name in stored {
             let kind = AttributeCodec.kind(of: name)
@@ -105,14 +132,14 @@ extension Vault {
             switch kind {
             case .short(let sealed):
                 if let plain = attributes.openName(sealed, owner: id) {
-                    names.append(plain)
+                    add(plain)
                 } else {
                     onDamage(StoredName(name))
                 }
             case .long(let tag):
                 let value = try rawAttribute(StoredName(name), of: descriptor)
                 if let plain = attributes.longName(in: value, tag: tag, owner: id) {
-                    names.append(plain)
+                    add(plain)
                 } else {
                     onDamage(StoredName(name))
                 }

@@ -23,6 +23,15 @@ public struct Damage: Error, Equatable, Sendable {
         case attribute = "attribute does not verify"
         /// A name does not verify in the directory where it stands.
         case name = "name does not verify"
+        /// Something sealed without one of Coffer's names.
+        case foreign =
+            "none of Coffer's names, but encrypted content, like a sync tool's conflict copy; give it its name back, or move it out of the vault"
+        /// A directory on another file system.
+        case elsewhere = "a directory on another file system"
+        /// No room for an object's attributes once more.
+        case attributeRoom = "no room to store its attributes anew beside the old ones"
+        /// What changed while it was looked at.
+        case changed = "it was changed meanwhile"
         /// What a rotation left to be done does not verify.
         case rotation = "what a rotation of the key left to be done does not verify"
         /// A directory's records do not verify.

@@ -18,6 +18,8 @@ struct IntentLogOpening {
     /// The vault as the person wrote it.
     let vault: String
     let logger: Logger
+    /// Whether a person is to be told of a rotation that is not finished.
+    var tellsOfRotation = true
 
     /// The log of a vault that this process alone writes to. Nil where there can be none, which a person is told: without one a power cut may tear what is
     /// being written. Throws where there is one that cannot be recovered from.
@@ -53,20 +55,32 @@ struct IntentLogOpening {
         }
     }
 
+    /// Whether a rotation was cut short between two names of one file.
+    func isRotationPending() throws(CommandError) -> Bool {
+        do throws(VaultError) {
+            return try RotationDirectory(disk: disk, root: root, ring: opened.ring).isPending()
+        } catch {
+            throw CommandError(.inputOutput, "\(quoted(vault)): \(error.text)")
+        }
+    }
+
     /// What a rotation that was cut short left between two names of one file is done now: somebody might write to one of them.
     private func finishRotating() throws(CommandError) {
         do throws(VaultError) {
             try RotationDirectory(disk: disk, root: root, ring: opened.ring).settle()
         } catch {
             if error == .system(.readOnlyFileSystem) { return }
-            let remedy = error.isDamage ? "remove \(ReservedName.rotation) in it to go on without" : "try again"
+            let remedy =
+                "try again as whoever began it or as root, or remove \(ReservedName.rotation) in it: then what is one file of several names may be two"
             throw CommandError(
                 error.isDamage ? .damaged : .inputOutput,
                 "\(quoted(vault)): a rotation of its key was cut short, and cannot be finished: \(error.text); \(remedy)"
             )
         }
-        guard opened.ring.epochsNewestFirst.count > 1 else { return }
-        Report.note("\(quoted(vault)): a rotation of its key is not finished; 'coffer key rotate' goes on with it")
+        guard opened.ring.epochsNewestFirst.count > 1, tellsOfRotation else { return }
+        Report.note(
+            "\(quoted(vault)): a rotation of its key is not finished, and what is written to files that were not reached yet is encrypted with the old one; 'coffer key rotate' goes on"
+        )
     }
 
     private func unrecovered(_ error: VaultError) -> CommandError {

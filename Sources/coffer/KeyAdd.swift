@@ -49,11 +49,11 @@ struct KeyAdd: ParsableCommand {
             valueName: "file"))
     var newPassphraseFile: String?
 
-    @Option(help: ArgumentHelp("How many pieces there are to be, with shares.", valueName: "n"))
-    var count = 3
+    @Option(help: ArgumentHelp("How many pieces there are to be, with shares (default: 3).", valueName: "n"))
+    var count: Int?
 
-    @Option(help: ArgumentHelp("How many of them open the vault.", valueName: "k"))
-    var threshold = 2
+    @Option(help: ArgumentHelp("How many of them open the vault (default: 2).", valueName: "k"))
+    var threshold: Int?
 
     @Option(help: "What a guess costs, where guessing is possible.")
     var kdf = KDFChoice.moderate
@@ -71,6 +71,10 @@ struct KeyAdd: ParsableCommand {
         case .passphrase, .recoveryCode, .shares:
             guard source == nil else { throw ValidationError("a \(kind.rawValue) takes no further argument") }
         }
+        guard kind == .shares || count == nil && threshold == nil else {
+            throw ValidationError("--count and --threshold go with shares")
+        }
+        let (threshold, count) = (threshold ?? 2, count ?? 3)
         guard threshold >= 2, threshold <= count, count <= 255 else {
             throw ValidationError("--threshold is 2 to --count, and --count at most 255")
         }
@@ -95,7 +99,7 @@ struct KeyAdd: ParsableCommand {
             code = made
             maker = RecoverySlot(made)
         case .shares:
-            let (threshold, count) = (threshold, count)
+            let (threshold, count) = (threshold ?? 2, count ?? 3)
             let made = try CommandError.naming(vault) { () throws(KeysError) in
                 try NewShares(threshold: threshold, count: count)
             }

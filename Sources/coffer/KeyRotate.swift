@@ -14,11 +14,13 @@ struct KeyRotate: ParsableCommand {
             What they have copied before, files and all, they can read for ever.
 
             Every slot that is there opens the vault afterwards, too, without its secret being asked for. Whoever had the vault's key and could write to its directory \
-            may have added a slot of their own: look at the list that is printed.
+            may have added a slot of their own, or put their own key in the place of another's: look at the list that is printed, and have every slot tried by whoever \
+            has its secret ('coffer key check').
 
-            The vault must not be mounted. Each file is written anew beside itself, read back, and then put in its place, so there must be room for the largest; copies made \
-            by sync tools are sent again as a whole. At any moment it may be interrupted: the vault can be used as ever, and the same command goes on. Afterwards \
-            nothing in the vault is encrypted with the key of before, and it is gone. Backups that were made before open with the secrets of before.
+            The vault must not be mounted, and no sync tool should be changing it. Run this as whoever mounts it. Each file is written anew beside itself, read back, and then put in its place, so there must be room for the largest; copies made \
+            by sync tools are sent again as a whole. At any moment it may be interrupted: the vault can be used as ever, and the same command goes on; until then, what is written \
+            to files that were there before may still be encrypted with the old key. Afterwards nothing that the vault shows is, and that key is gone. What does not verify, and \
+            conflict copies that a sync tool left under other names, have to be mended or moved away before. Backups that were made before open with the secrets of before.
 
             Other machines that know the vault find other keys and ask: 'coffer info --verify' shows the fingerprint, which is printed here, too.
             """)
@@ -71,8 +73,16 @@ struct KeyRotate: ParsableCommand {
         }
         defer { directory.disk.close(root) }
         try IntentLogOpening(
-            disk: directory.disk, root: root, opened: opened, vault: vault, logger: .init(label: "coffer")
+            disk: directory.disk, root: root, opened: opened, vault: vault, logger: .init(label: "coffer"),
+            tellsOfRotation: false
         ).beforeSharing()
+        // What it holds is sealed under the key that is to go, and meant for files that are to be written anew.
+        guard !LogDirectory.isThere(disk: directory.disk, rootDescriptor: root) else {
+            throw CommandError(
+                .inputOutput,
+                "\(quoted(vault)): not everything could be recovered since it was not unmounted the last time; mount it for writing, as its owner or as root, and unmount it first"
+            )
+        }
     }
 
     private func reseal(
@@ -91,7 +101,7 @@ struct KeyRotate: ParsableCommand {
             progress.clear()
             throw CommandError(
                 error.isDamage ? .damaged : .inputOutput,
-                "\(quoted(vault)): \(error.text); the rotation is not finished, and both keys stay in use: try again when there is room and the disk is well"
+                "\(quoted(vault)): \(error.text); the rotation is not finished, and both keys stay in use; 'coffer key rotate' goes on"
             )
         }
         throw CommandError(

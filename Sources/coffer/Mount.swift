@@ -170,14 +170,24 @@ struct Mount: ParsableCommand {
 
     /// What was left by a driver that was alone is recovered by the first of those who share.
     private func beforeSharing(_ directory: VaultDirectory, _ opening: IntentLogOpening) throws(CommandError) {
-        guard LogDirectory.isThere(disk: directory.disk, rootDescriptor: directory.descriptor) else { return }
+        let isCutShort = try opening.isRotationPending()
+        guard isCutShort || LogDirectory.isThere(disk: directory.disk, rootDescriptor: directory.descriptor) else {
+            return
+        }
         var isAlone = false
         do throws(Errno) {
             isAlone = try directory.disk.tryLock(directory.descriptor, exclusive: true)
         } catch {
             throw CommandError(error, "lock it", vault: vault)
         }
-        if isAlone { try opening.beforeSharing() }
+        if isAlone {
+            try opening.beforeSharing()
+        } else if isCutShort {
+            throw CommandError(
+                .busy,
+                "\(quoted(vault)): a rotation of its key was cut short; unmount it everywhere, so that it can be finished"
+            )
+        }
         do throws(Errno) {
             // The exclusive lock, or none after a failed attempt, becomes a shared one again.
             if try directory.disk.waitForLock(directory.descriptor, exclusive: false) { return }

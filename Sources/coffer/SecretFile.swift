@@ -94,10 +94,14 @@ enum SecretFile {
     /// Pieces of a recovery secret from files, or typed until there are enough.
     static func shares(_ paths: [String]) throws(CommandError) -> SharesSlot {
         var found: [RecoveryShare] = []
-        for path in paths { found.append(try share(try contents(path, what: "piece"), path)) }
+        for path in paths {
+            var text = try contents(path, what: "piece")
+            found.append(try share(&text, path))
+        }
         while paths.isEmpty {
             let needed = found.first.map { " of the \($0.threshold) that are needed" } ?? ""
-            let new = try share(try Terminal.ask("piece \(found.count + 1)\(needed): "), nil)
+            var text = try Terminal.ask("piece \(found.count + 1)\(needed): ")
+            let new = try share(&text, nil)
             if found.contains(where: { $0.number == new.number && $0.set == new.set }) {
                 Report.note("piece \(new.number) was given already")
                 continue
@@ -112,8 +116,8 @@ enum SecretFile {
         }
     }
 
-    private static func share(_ content: [UInt8], _ path: String?) throws(CommandError) -> RecoveryShare {
-        var content = content
+    /// The piece in a text, which is wiped.
+    private static func share(_ content: inout [UInt8], _ path: String?) throws(CommandError) -> RecoveryShare {
         defer { wipe(&content) }
         do {
             return try RecoveryShare.parse(content)

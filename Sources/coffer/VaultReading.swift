@@ -25,7 +25,9 @@ final class VaultReading {
         }
         tree = Tree(try unlock.open(directory).content(of: directory))
         if !isLocked {
-            Report.note("\(quoted(path)) is mounted read-write; what was not yet written does not show")
+            Report.note(
+                "\(quoted(path)) is mounted read-write, or its key is being rotated; what was not yet written does not show"
+            )
         }
     }
 

@@ -59,6 +59,9 @@ struct KnownVaultsTests {
         #expect(try change(sighting()) == nil)
         #expect(try change(sighting(keys: [0: "k0", 1: "k1"], counter: 6)) == nil)
         #expect(try change(sighting(keys: [1: "k1"], counter: 7)) == nil)
+        // Whoever has the keys of before cannot undo it: neither with the old ones alone, nor with others beside them.
+        #expect(try change(sighting(counter: 9)) == .keys(vaultID: "aa"))
+        #expect(try change(sighting(keys: [0: "k0", 2: "k2"], counter: 9)) == .keys(vaultID: "aa"))
         // The dropped epoch is still known.
         #expect(try change(sighting(keys: [0: "other", 1: "k1"], counter: 8)) == .keys(vaultID: "aa"))
     }

@@ -60,11 +60,11 @@ struct RotationSlotTests {
     @Test func slotsThatCannotBeRenewedAreNamed() throws {
         var fixture = try SlotTests.Fixture()
         let slot = try fixture.add(0)
-        let bytes = try #require(fixture.directory.contents(ConfigFile.name))
         try fixture.changes.add(Unrenewable(), label: "")
+        let bytes = try #require(fixture.directory.contents(ConfigFile.name))
         let ids = fixture.changes.vault.config.slots.map(\.id).filter { $0 != slot.id }
         #expect(throws: KeysError.unrenewable([try #require(ids.last)])) { try fixture.changes.beginRotation() }
-        #expect(!fixture.changes.isRotating && fixture.directory.contents(ConfigFile.name) != bytes)
+        #expect(!fixture.changes.isRotating && fixture.directory.contents(ConfigFile.name) == bytes)
     }
 
     private struct Unrenewable: SlotMaker, SlotType {

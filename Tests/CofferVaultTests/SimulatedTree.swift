@@ -254,6 +254,12 @@ final class SimulatedTree: Disk, @unchecked Sendable {
             offset..<(offset + count), with: UnsafeRawBufferPointer(start: buffer, count: count))
     }
 
+    /// There are no holes, and no extended attributes.
+    override func nextData(_ descriptor: Int32, from offset: Int) throws(Errno) -> Int? { throw .invalidArgument }
+    override func listAttributes(
+        _ descriptor: Int32, into buffer: UnsafeMutableBufferPointer<CChar>
+    ) throws(Errno) -> Int { throw .notSupported }
+
     override func setMode(_ descriptor: Int32, _ mode: mode_t) throws(Errno) { try node(descriptor).mode = mode }
     override func setTimes(_ descriptor: Int32, access: timespec, modification: timespec) throws(Errno) {}
 

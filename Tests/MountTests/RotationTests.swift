@@ -45,14 +45,15 @@ import Testing
     private func expectAnotherVault(sourceLocation: SourceLocation = #_sourceLocation) throws {
         let both = try vault.shell(
             """
-            comm -12 <(cd before; find . -printf '%f\\n' | grep -v '^coffer\\.\\(json\\|dir\\)' | LC_ALL=C sort -u) \\
-              <(cd vault; find . -printf '%f\\n' | LC_ALL=C sort -u) | { grep -vxF . || true; } | { grep -v '^coffer\\.link\\.' || true; } | wc -l
+            export LC_ALL=C; comm -12 <(cd before; find . -printf '%f\\n' | grep -v '^coffer\\.\\(json\\|dir\\)' | LC_ALL=C sort -u) \\
+              <(cd vault; find . -printf '%f\\n' | LC_ALL=C sort -u) | { grep -vxF . || true; } | { grep -v '^coffer\\.link\\.' || true; }; echo
             find vault -name 'coffer.new.*' -o -name 'coffer.rotation*' | wc -l
             """)
-        #expect(both == "0\n0", sourceLocation: sourceLocation)
+        #expect(both == "\n0", sourceLocation: sourceLocation)
         // No file's header, record, or link's text is one of before.
         let same = try vault.shell(
             """
+            export LC_ALL=C
             headers() { find $1 -type f ! -name 'coffer.json*' -size +0 -exec head -qc 40 {} \\; -exec echo \\; | od -An -v -tx1 -w41 | LC_ALL=C sort -u; }
             texts() { find $1 -type l -printf '%l\\n' | grep -v '^coffer' | LC_ALL=C sort -u; }
             comm -12 <(headers before) <(headers vault) | wc -l; comm -12 <(texts before) <(texts vault) | wc -l
@@ -63,6 +64,7 @@ import Testing
             "rm -rf mixed; cp -a vault mixed; cp before/coffer.json mixed/; cp before/coffer.json mixed/coffer.json.previous"
         )
         let mixed = try coffer("ls", "-R", "--key-file", "file", "mixed", state: "another")
+        #expect(mixed.status == 15 && mixed.output.contains("coffer.unreadable."), "\(mixed)")
         #expect(
             mixed.output.split(separator: "\n").allSatisfy { $0.contains("coffer.unreadable.") || $0.hasSuffix(":") },
             "\(mixed)", sourceLocation: sourceLocation)

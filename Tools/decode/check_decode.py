@@ -630,50 +630,6 @@ def check_later_features(work, vault, shallow, cipher, given, listed):
     copy = work / "rotating"
     subprocess.run(["cp", "-a", shallow, copy], check=True)
     (copy / "coffer.json").write_bytes(make_config(config, two_epochs, ring_key, [(slot, slot_key)]))
-    check_pending(work, copy, cipher, shared, decode.Vault(os.fsencode(copy), config, decode.Ring(two_epochs)))
-
-
-def check_pending(work, copy, cipher, secret, reader):
-    """What coffer.rotation says of a rotation that was broken off."""
-    rotation = copy / "coffer.rotation"
-    rotation.mkdir()
-
-    def pending(kind, epoch, start, entries, bound=None):
-        text = start + b"".join(b"".join(part + b"\0" for part in entry.trail) + b"\0" for entry in entries)
-        sealed = seal(reader.ring, epoch, decode.LOG, b"coffer.rotation" + bytes([bound or kind]), text)
-        (rotation / "pending").write_bytes(bytes([kind]) + sealed)
-
-    def paths(root, entries, way):
-        return [os.path.join(os.fsencode(root), *getattr(entry, way)) for entry in entries]
-
-    # The first of a file's names leads to the new file, the others do not yet; then the same for a symlink.
-    for kind, names in ((1, (b"hard", b"size-4097", b"moved again/hard \n")), (3, (b"twin", b"dangling"))):
-        entries = [reader.resolve(name) for name in names]
-        first, *others = paths(copy, entries, "trail")
-        if kind == 1:
-            with open(first, "rb") as stream:
-                start = stream.read(24)[8:]
-            shutil.copy2(first, rotation / "file")
-        else:
-            start = struct.pack("<Q", os.lstat(first).st_ino)
-            (rotation / "file").unlink()
-            os.symlink(os.readlink(first), rotation / "file")
-        os.unlink(first)
-        os.link(rotation / "file", first, follow_symlinks=False)
-        check(len({os.lstat(path).st_ino for path in [first, *others]}) == 2, "the names were of one inode")
-        pending(kind, 200, start, entries)
-        run(*secret, "extract", copy, work / f"pending {kind}")
-        inodes = {os.lstat(path).st_ino for path in paths(work / f"pending {kind}", entries, "path")}
-        check(len(inodes) == 1, f"{cipher}: names of one inode in a rotation, {names[0]}")
-    # What waits for its mode; set-user-id bits of files are left out as ever.
-    for name, mode, expected in ((b"empty", 0o2705, 0o2705), (b"size-2", 0o4640, 0o640), (b"", 0o711, 0o711)):
-        entry, out = reader.resolve(name), work / f"pending {mode}"
-        pending(2, 0, struct.pack("<I", mode), [entry])
-        run(*secret, "extract", copy, out)
-        found = os.stat(paths(out, [entry], "path")[0]).st_mode
-        check(stat.S_IMODE(found) == expected, f"{cipher}: the mode of {name} in a rotation")
-    pending(1, 0, bytes(16), [], bound=2)
-    run(*secret, "list", copy, status=1)
 
 
 # ---- Damage ----------------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ class Ring:
         return None
 
     def open_aead(self, purpose, ad, sealed, what):
-        """What is sealed as epoch, nonce, XChaCha20-Poly1305: link targets, values of attributes, coffer.rotation."""
+        """What is sealed as epoch, nonce, XChaCha20-Poly1305: link targets, values of attributes."""
         require(len(sealed) >= 1 + 24 + 16, f"{what} is too short")
         try:
             return sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(sealed[25:], ad, sealed[1:25],
@@ -566,7 +566,6 @@ class Entry:
     fd: int                                                                  # the directory that it is in
     stored: bytes                                                            # its name there
     path: tuple                                                              # of names, from the root
-    trail: tuple                                                             # of stored names, from the root
     status: os.stat_result
     place: bytes                                                             # the id that a directory derives here
 
@@ -597,11 +596,6 @@ class Vault:
     def __init__(self, directory, config, ring):
         self.config, self.ring, self.failed = config, ring, False
         self.directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        self.modes, self.moved, self.rotated = {}, {}, None
-        try:
-            self.read_rotation()
-        except (VaultError, OSError) as error:
-            self.problem((b"coffer.rotation",), error)
 
     def problem(self, path, problem):
         self.failed = True
@@ -610,7 +604,7 @@ class Vault:
 
     def root(self):
         place = directory_id(bytes.fromhex(self.config["vault"]))
-        return Entry(self.directory, b".", (), (), os.fstat(self.directory), place)
+        return Entry(self.directory, b".", (), os.fstat(self.directory), place)
 
     def entries(self, fd, directory):
         """A directory's entries in the order of their names, and problems, for what does not verify."""
@@ -635,7 +629,7 @@ class Vault:
             path = directory.path + (name,)
             try:
                 require(name not in found, f"there is another one of this name: {show(stored)} is left out")
-                found[name] = Entry(fd, stored, path, directory.trail + (stored,),
+                found[name] = Entry(fd, stored, path,
                                     os.stat(stored, dir_fd=fd, follow_symlinks=False), directory_id(identity, name))
             except (VaultError, OSError) as error:
                 problems.append((path, error))
@@ -682,44 +676,13 @@ class Vault:
             except (VaultError, OSError) as error:
                 self.problem(entry.path, error)
 
-    def read_rotation(self):
-        """"Rotation": what an unfinished one had still to do. All can be read without this, but which names are one
-        file or symlink, and the mode of something, may be waiting there."""
-        data = read_small(self.directory, b"coffer.rotation/pending", 64 << 20)
-        if not data:
-            return
-        text = self.ring.open_aead(LOG, b"coffer.rotation" + data[:1], data[1:], "pending")
-        if data[0] in (1, 3):                                                # names of a file, or of a symlink
-            size = 16 if data[0] == 1 else 8
-            status = os.stat(b"coffer.rotation/file", dir_fd=self.directory, follow_symlinks=False)
-            self.rotated = (status.st_dev, status.st_ino)
-            self.moved = {trail: text[:size] for trail in parse_trails(text[size:])}
-        elif data[0] == 2:
-            self.modes = {trail: int.from_bytes(text[:4], "little") for trail in parse_trails(text[4:])}
-
     def mode(self, entry):
-        mode = stat.S_IMODE(self.modes.get(entry.trail, entry.status.st_mode))
+        mode = stat.S_IMODE(entry.status.st_mode)
         return mode if entry.kind == "directory" else mode & ~(stat.S_ISUID | stat.S_ISGID)
 
-    def link_key(self, entry, file_id=None):
+    def link_key(self, entry):
         """What the names of one file or symlink have in common; None where there is only one name."""
-        inode = (entry.status.st_dev, entry.status.st_ino)
-        identity = file_id or struct.pack("<Q", entry.status.st_ino)
-        if self.rotated and (inode == self.rotated or self.moved.get(entry.trail) == identity):
-            return self.rotated
-        return inode if entry.status.st_nlink > 1 else None
-
-def parse_trails(text):
-    """Paths in coffer.rotation/pending: a byte 0 behind each stored name, and one more behind each path."""
-    trails, names = [], []
-    for part in text.split(b"\0")[:-1]:
-        if part:
-            names.append(part)
-        else:
-            trails.append(tuple(names))
-            names = []
-    require(not names and text.endswith(b"\0"), "pending is not as it has to be")
-    return trails
+        return (entry.status.st_dev, entry.status.st_ino) if entry.status.st_nlink > 1 else None
 
 def beside(fd, name):
     """A path for what has no descriptor, such as a symlink: the calls for attributes take no directory's."""
@@ -863,7 +826,7 @@ class Extraction:
         partial = b".coffer-decode-" + os.urandom(8).hex().encode()          # until all of it is there
         try:
             file_id = open_header(self.vault.ring, os.pread(source, HEADER, 0))[0]
-            if self.link(self.vault.link_key(entry, file_id), to, path):
+            if self.link(self.vault.link_key(entry), to, path):
                 return
             made = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=to)
             with open(made, "wb") as out:

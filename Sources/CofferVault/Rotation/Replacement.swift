@@ -33,10 +33,13 @@ struct Replacement {
     /// Open for reading and writing; closed by whoever ends the replacement.
     let descriptor: Int32
     let header: FileHeader
-    let storedSize: Int
+    /// The old file when it was read.
+    let source: stat
+    var storedSize: Int { Int(source.st_size) }
     /// What it is called until then.
     let temporary: StoredName
     let name: StoredName
+    let place: TreePlace
 }
 
 /// What a rotation has done so far, and how much there is.

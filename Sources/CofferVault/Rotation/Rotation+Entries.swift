@@ -20,8 +20,8 @@ extension Rotation {
             let kind = vault.names.kind(of: bytes)
             pieces.add(kind)
             switch kind {
-            case .short, .long, .reserved: kinds.append((bytes, kind))
-            case .dots, .companion, .foreign: break
+            case .short, .long, .reserved, .foreign: kinds.append((bytes, kind))
+            case .dots, .companion: break
             }
             return true
         }
@@ -35,11 +35,13 @@ extension Rotation {
                 case .long(let tag):
                     longTags.insert(tag)
                     entries.append(try entry(bytes, pieces.sealed(tag), directory))
+                case .foreign:
+                    if try holdsSealed(StoredName(bytes), directory) { throw .damaged(Damage(.foreign)) }
                 default: try turnReserved(bytes, directory)
                 }
             }
         }
-        try removeLoneCompanions(pieces, but: longTags, directory)
+        try removeLoneCompanions(pieces, but: longTags, of: entries, directory)
         return entries
     }
 
@@ -52,13 +54,47 @@ extension Rotation {
         return TurnedEntry(name: name, id: id, stored: StoredName(bytes))
     }
 
+    /// Whether something that has none of Coffer's names holds what is sealed, as conflict copies do: it could not be opened any more by whoever gives it its name back.
+    private func holdsSealed(_ name: StoredName, _ directory: TurnedDirectory) throws(VaultError) -> Bool {
+        let status = try system { () throws(Errno) in try disk.status(at: directory.descriptor, name.cString) }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG:
+            let file = try open(name, in: directory.descriptor)
+            defer { disk.close(file) }
+            let raw = try system { () throws(Errno) in try disk.readBytes(file, limit: FileHeader.byteCount) }
+            do throws(FormatError) {
+                return try FileHeader(parsing: raw).epoch != vault.ring.newest
+            } catch {
+                return false
+            }
+        case S_IFDIR:
+            let inner = try openDirectory(name, in: directory.descriptor)
+            defer { disk.close(inner) }
+            var isSealed = false
+            try RawDirectory(disk: disk, descriptor: inner).forEach { bytes, _ in
+                switch vault.names.kind(of: bytes) {
+                case .short, .long: isSealed = true
+                default: break
+                }
+                return !isSealed
+            }
+            return isSealed
+        default: return false
+        }
+    }
+
     private func turnReserved(_ bytes: [UInt8], _ directory: TurnedDirectory) throws(VaultError) {
         if isLooking && ReservedName.isMaking(StoredName(bytes)) { return }
         let name = StoredName(bytes)
         if let companion = ReservedName.overflowCompanion(bytes) {
-            if try vault.renewOverflow(name, companion, in: directory.descriptor) {
-                directory.isTouched = true
-                tell { $0.names += 1 }
+            do throws(VaultError) {
+                if try vault.renewOverflow(name, companion, in: directory.descriptor) {
+                    directory.isTouched = true
+                    tell { $0.names += 1 }
+                }
+            } catch {
+                // What no link leads to was left by something that was cut short, and says nothing.
+                guard case .damaged = error, try !isNamed(name, in: directory) else { throw error }
             }
         } else if ReservedName.isMaking(name) {
             try system { () throws(Errno) in
@@ -72,15 +108,37 @@ extension Rotation {
         }
     }
 
-    /// Companions that an entry left behind would tell its name to whoever has the older key.
+    /// Whether a link in a directory leads to an overflow file.
+    private func isNamed(_ file: StoredName, in directory: TurnedDirectory) throws(VaultError) -> Bool {
+        var names: [StoredName] = []
+        try RawDirectory(disk: disk, descriptor: directory.descriptor).forEach { bytes, _ in
+            names.append(StoredName(bytes))
+            return true
+        }
+        for name in names {
+            let status = try system { () throws(Errno) in try disk.status(at: directory.descriptor, name.cString) }
+            guard status.st_mode & S_IFMT == S_IFLNK, status.st_size == LinkCodec.overflowTextCount else { continue }
+            if LinkCodec.parseOverflow(try vault.linkText(at: directory.descriptor, name))?.file == file {
+                return true
+            }
+        }
+        return false
+    }
+
+    /// Companions that an entry left behind would tell its name to whoever has the older key. Where some are gone already, the entry's new name tells whose they were.
     private func removeLoneCompanions(
-        _ pieces: LongNamePieces, but tags: Set<[UInt8]>, _ directory: TurnedDirectory
+        _ pieces: LongNamePieces, but tags: Set<[UInt8]>, of entries: [TurnedEntry], _ directory: TurnedDirectory
     ) throws(VaultError) {
-        for tag in pieces.tags where !tags.contains(tag) && !isLooking {
-            guard let sealed = pieces.sealed(tag),
-                let (name, id) = vault.names.open(sealed, in: directory.identity.accepted)
-            else { continue }
-            for encoding in try encodings(of: name, in: id).dropFirst() where encoding.isNamed(by: tag) {
+        let lone = pieces.tags.filter { !tags.contains($0) }
+        guard !lone.isEmpty, !isLooking else { return }
+        var names = entries.map { (name: $0.name, id: $0.id) }
+        for tag in lone {
+            if let sealed = pieces.sealed(tag), let found = vault.names.open(sealed, in: directory.identity.accepted) {
+                names.append(found)
+            }
+        }
+        for (name, id) in names where vault.names.mayBeLong(name) {
+            for encoding in try encodings(of: name, in: id).dropFirst() where lone.contains(where: encoding.isNamed) {
                 try vault.removeCompanions(
                     of: encoding,
                     in: VaultDirectory(descriptor: directory.descriptor, identity: directory.identity))
@@ -97,29 +155,29 @@ extension Rotation {
         }
     }
 
-    /// An entry's name, then what it stands for. Returns its attributes and the name that it has now; nil where it has gone.
+    /// An entry's name, then what it stands for. Returns its attributes and the name that it has now.
     func turn(
         _ entry: TurnedEntry, in directory: TurnedDirectory
-    ) throws(VaultError) -> (stat, StoredName)? {
+    ) throws(VaultError) -> (stat, StoredName) {
         let status = try system { () throws(Errno) in
             try disk.status(at: directory.descriptor, entry.stored.cString)
         }
         let stored = try turnName(entry, in: directory)
         let place = TreePlace(in: directory.place, name: entry.name, stored: stored.bytes)
         switch status.st_mode & S_IFMT {
-        case S_IFREG: try turnFile(stored, status, place, in: directory)
+        case S_IFREG: try turnFile(stored, place, in: directory)
         case S_IFLNK: try turnLink(stored, status, place, in: directory)
         case S_IFDIR: break
-        default: try turnNode(stored, status, in: directory)
+        default: try turnNode(stored, status, place, in: directory)
         }
         return (status, stored)
     }
 
     private func turnName(_ entry: TurnedEntry, in directory: TurnedDirectory) throws(VaultError) -> StoredName {
         let all = try encodings(of: entry.name, in: entry.id)
-        guard let newest = all.first, let old = all.first(where: { $0.entry == entry.stored }) else {
-            throw .damaged(Damage(.name))
-        }
+        guard let newest = all.first else { throw .cryptography }
+        // A name that was stored long where it need not have been is none of these.
+        let old = all.first { $0.entry == entry.stored } ?? EncodedName(entry: entry.stored, companions: [])
         if old == newest { return entry.stored }
         let here = VaultDirectory(descriptor: directory.descriptor, identity: directory.identity)
         try vault.withCompanions(of: newest, in: here) { () throws(Errno) in
@@ -160,8 +218,7 @@ extension Rotation {
         let isOverflowing = LinkCodec.parseOverflow(text) != nil
         let sealed = isOverflowing ? nil : Base64URL.decode(text)
         if isOverflowing || sealed?.first == vault.ring.newest {
-            let count = try vault.renewAttributes(of: object, mode: status.st_mode) { AttributeCodec.noOwner }
-            return tell { $0.names += count }
+            return try renewAttributes(of: object, status.st_mode, place)
         }
         if status.st_nlink > 1 && !isLooking {
             groups[NodeNumber(status), default: []].append(place)
@@ -207,14 +264,24 @@ extension Rotation {
     }
 
     private func turnNode(
-        _ name: StoredName, _ status: stat, in directory: TurnedDirectory
+        _ name: StoredName, _ status: stat, _ place: TreePlace, in directory: TurnedDirectory
     ) throws(VaultError) {
         let object = try system { () throws(Errno) in
             try disk.open(at: directory.descriptor, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
         }
         defer { disk.close(object) }
-        let count = try vault.renewAttributes(of: object, mode: status.st_mode) { AttributeCodec.noOwner }
-        tell { $0.names += count }
+        try renewAttributes(of: object, status.st_mode, place)
+    }
+
+    /// Seals an object's attributes again, in place. Old and new have to fit beside each other for a moment; where they do not, that is this object's problem and no full disk.
+    func renewAttributes(of object: Int32, _ mode: mode_t, _ place: TreePlace) throws(VaultError) {
+        do throws(VaultError) {
+            let count = try vault.renewAttributes(of: object, mode: mode) { AttributeCodec.noOwner }
+            tell { $0.names += count }
+        } catch {
+            guard error == .system(.noSpace) else { throw error }
+            throw .damaged(Damage(.attributeRoom))
+        }
     }
 
     /// The owner and group that another object has.

@@ -6,11 +6,12 @@ import SystemPackage
 /// Regular files: written anew beside themselves.
 extension Rotation {
     func turnFile(
-        _ name: StoredName, _ status: stat, _ place: TreePlace, in directory: TurnedDirectory
+        _ name: StoredName, _ place: TreePlace, in directory: TurnedDirectory
     ) throws(VaultError) {
-        defer { tell { $0.bytes += Int(status.st_size) } }
         let source = try open(name, in: directory.descriptor)
         defer { disk.close(source) }
+        let status = try system { () throws(Errno) in try disk.status(source) }
+        defer { tell { $0.bytes &+= Int(status.st_size) } }
         let header = try self.header(of: source)
         if header.epoch == vault.ring.newest {
             let isOld = try vault.hasOldAttributes(source, mode: status.st_mode) { () throws(VaultError) in
@@ -30,8 +31,8 @@ extension Rotation {
         }
         try enqueue(
             Replacement(
-                directory: directory, descriptor: descriptor, header: newHeader, storedSize: Int(status.st_size),
-                temporary: making, name: name))
+                directory: directory, descriptor: descriptor, header: newHeader, source: status, temporary: making,
+                name: name, place: place))
     }
 
     /// Runs `body` once more where a disk was full while there are files that wait: those that they replace go.
@@ -118,15 +119,21 @@ extension Rotation {
 
     private func turnGroup(_ places: [TreePlace]) throws(VaultError) {
         guard let first = places.first else { return }
+        // What an attempt that failed has left.
+        try pending.settle()
         let paths = places.map { $0.storedNames }
-        let record = try pending.withParent(of: first.storedNames) { (parent, name) throws(VaultError) in
+        let record = try pending.withParent(of: first.storedNames) {
+            (parent, name) throws(VaultError) -> RotationRecord? in
             let status = try system { () throws(Errno) in try disk.status(at: parent, name.cString) }
+            // Names that were not found are outside the vault, or are among what could not be looked at: then those here wait for them.
+            guard places.count >= Int(status.st_nlink) || totals.problems == 0 else { return nil }
             if status.st_mode & S_IFMT == S_IFLNK {
                 try makeTwin(ofLinkIn: parent, name, status)
                 return RotationRecord.links(inode: UInt64(status.st_ino), paths: paths)
             }
-            return .names(fileID: try makeTwin(ofFileIn: parent, name), paths: paths)
+            return .names(header: try makeTwin(ofFileIn: parent, name), paths: paths)
         }
+        guard let record else { return }
         try pending.write(record)
         try pending.settle()
         tell { $0.files += 1 }
@@ -142,7 +149,7 @@ extension Rotation {
         }
     }
 
-    /// Returns the file's id.
+    /// Returns the file's header.
     private func makeTwin(ofFileIn parent: Int32, _ name: StoredName) throws(VaultError) -> [UInt8] {
         let source = try open(name, in: parent)
         defer { disk.close(source) }
@@ -157,6 +164,6 @@ extension Rotation {
             try BlockResealing(disk: disk, scratch: scratch).verify(
                 descriptor, storedSize: Int(status.st_size), newHeader, vault.ring)
         }
-        return header.fileID
+        return header.bytes
     }
 }

@@ -48,7 +48,7 @@ extension Rotation {
     }
 
     /// Opens a directory for reading. Where a mode keeps its owner out, of it or of the one that holds it, the mode is lifted for as long as that takes.
-    private func openDirectory(_ name: StoredName, in directory: Int32) throws(VaultError) -> Int32 {
+    func openDirectory(_ name: StoredName, in directory: Int32) throws(VaultError) -> Int32 {
         try system { () throws(Errno) in
             do throws(Errno) {
                 return try disk.open(at: directory, name.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
@@ -75,12 +75,26 @@ extension Rotation {
             disk.close(descriptor)
             throw .system(error)
         }
+        guard UInt64(before.st_dev) == device else {
+            disk.close(descriptor)
+            throw .damaged(Damage(.elsewhere))
+        }
         let mode = before.st_mode & 0o7777
         let isLifted = mode & 0o700 != 0o700 && before.st_uid == geteuid() && geteuid() != 0
         guard isLifted else { return try turnLifted(descriptor, derived, place, before) }
-        try pending.write(.mode(UInt32(mode), path: place.storedNames))
+        do throws(VaultError) {
+            try pending.write(.mode(UInt32(mode), path: place.storedNames))
+        } catch {
+            disk.close(descriptor)
+            throw error
+        }
         let children: Result<[Child], VaultError> = Result { () throws(VaultError) in
-            try system { () throws(Errno) in try disk.setMode(descriptor, mode | 0o700) }
+            do throws(Errno) {
+                try disk.setMode(descriptor, mode | 0o700)
+            } catch {
+                disk.close(descriptor)
+                throw .system(error)
+            }
             let children = try turnLifted(descriptor, derived, place, before)
             try flush()
             return children
@@ -92,24 +106,31 @@ extension Rotation {
     private func turnLifted(
         _ descriptor: Int32, _ derived: DirectoryID, _ place: TreePlace, _ before: stat
     ) throws(VaultError) -> [Child] {
-        var identity = DirectoryIdentity(derived: derived)
+        // Without what its records say nothing in a directory is to be judged; they stay as they are.
+        let identity: DirectoryIdentity
         do throws(VaultError) {
             identity = try vault.recordedIdentity(of: descriptor, derived: derived)
         } catch {
-            try take(error, at: place)
+            disk.close(descriptor)
+            throw error
         }
         let directory = TurnedDirectory(
             disk: disk, descriptor: descriptor, identity: identity, place: place, before: before)
-        try attempt(place) { () throws(VaultError) in
-            if try vault.renewRecords(of: descriptor, identity, onlyLooking: isLooking) { tell { $0.names += 1 } }
-            let count = try vault.renewAttributes(of: descriptor, mode: before.st_mode) { AttributeCodec.noOwner }
-            tell { $0.names += count }
-        }
+        let problems = totals.problems
         let entries = try list(directory)
+        try attempt(place) { () throws(VaultError) in
+            // A record that does not verify here may be the one that an entry needs which does not verify either.
+            if totals.problems == problems,
+                try vault.renewRecords(of: descriptor, identity, onlyLooking: isLooking)
+            {
+                tell { $0.names += 1 }
+            }
+            try renewAttributes(of: descriptor, before.st_mode, place)
+        }
         var children: [Child] = []
         for entry in entries {
             try attempt(TreePlace(in: place, name: entry.name, stored: entry.stored.bytes)) { () throws(VaultError) in
-                guard let (status, stored) = try turn(entry, in: directory) else { return }
+                let (status, stored) = try turn(entry, in: directory)
                 guard status.st_mode & S_IFMT == S_IFDIR else { return }
                 children.append(
                     Child(
@@ -158,7 +179,7 @@ extension Rotation {
         for name in names {
             let status = try system { () throws(Errno) in try disk.status(at: descriptor, name.cString) }
             totals.entryCount += 1
-            if status.st_mode & S_IFMT == S_IFREG { totals.byteCount += Int(status.st_size) }
+            if status.st_mode & S_IFMT == S_IFREG { totals.byteCount &+= Int(status.st_size) }
             if status.st_mode & S_IFMT == S_IFDIR { directories.append(name) }
         }
         return directories

@@ -24,6 +24,8 @@ public final class Rotation {
     private var batch: [Replacement] = []
     private var batchCount = 0
     private var isStopped = false
+    /// The file system that the vault is on.
+    let device: UInt64
     /// Whatever would be changed is a problem.
     private(set) var isLooking = false
     /// Files and links of several names, by device and inode, and where they were met.
@@ -52,6 +54,7 @@ public final class Rotation {
         } catch {
             throw .cryptography
         }
+        device = UInt64(try system { () throws(Errno) in try vault.disk.status(vault.rootDescriptor) }.st_dev)
         pending = RotationDirectory(disk: vault.disk, root: vault.rootDescriptor, ring: vault.ring)
         self.onProblem = onProblem
         self.onProgress = onProgress
@@ -156,6 +159,12 @@ public final class Rotation {
             }
             for replacement in replacements {
                 let directory = replacement.directory
+                guard try isUnchanged(replacement) else {
+                    discard(replacement.temporary, in: directory.descriptor)
+                    try take(.damaged(Damage(.changed)), at: replacement.place)
+                    done += 1
+                    continue
+                }
                 try system { () throws(Errno) in
                     try disk.rename(
                         from: directory.descriptor, replacement.temporary.cString, to: directory.descriptor,
@@ -175,14 +184,28 @@ public final class Rotation {
         restoreTimes(replacements[...])
     }
 
+    /// Where a sync of the file system does what it says, those of the files have nothing left to do.
     private func sync(_ replacements: [Replacement]) throws(VaultError) {
         try system { () throws(Errno) in
-            if replacements.count == 1 {
-                try disk.sync(replacements[0].descriptor)
-            } else {
-                try disk.syncFileSystem(vault.rootDescriptor)
-            }
+            if replacements.count > 1 { try disk.syncFileSystem(vault.rootDescriptor) }
+            for replacement in replacements { try disk.sync(replacement.descriptor) }
         }
+    }
+
+    /// Whether the file is what was read: a copy tool may have put another one in its place.
+    private func isUnchanged(_ replacement: Replacement) throws(VaultError) -> Bool {
+        let source = replacement.source
+        let now: stat
+        do throws(Errno) {
+            now = try disk.status(at: replacement.directory.descriptor, replacement.name.cString)
+        } catch {
+            if error == .noSuchFileOrDirectory { return false }
+            throw .system(error)
+        }
+        func nanoseconds(_ time: timespec) -> (Int, Int) { (time.tv_sec, time.tv_nsec) }
+        return NodeNumber(now) == NodeNumber(source) && now.st_size == source.st_size
+            && nanoseconds(now.st_mtim) == nanoseconds(source.st_mtim)
+            && nanoseconds(now.st_ctim) == nanoseconds(source.st_ctim)
     }
 
     private func restoreTimes(_ replacements: ArraySlice<Replacement>) {
@@ -196,6 +219,8 @@ public final class Rotation {
             try disk.setTimes(
                 directory.descriptor, access: directory.before.st_atim, modification: directory.before.st_mtim)
             directory.isTouched = false
+            // Not every file system does at a sync of the whole what it says.
+            if !vault.keepsEntryOrder { try disk.sync(directory.descriptor) }
         } catch {
             // Somebody else's directory: it shows that something was changed in it.
         }

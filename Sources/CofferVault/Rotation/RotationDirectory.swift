@@ -23,33 +23,50 @@ public struct RotationDirectory {
         self.ring = ring
     }
 
+    /// Whether something was left to be done.
+    public func isPending() throws(VaultError) -> Bool {
+        guard let directory = try open() else { return false }
+        defer { disk.close(directory) }
+        do throws(Errno) {
+            _ = try disk.status(at: directory, Self.record.cString)
+            return true
+        } catch {
+            if error == .noSuchFileOrDirectory { return false }
+            throw .system(error)
+        }
+    }
+
     /// Does what was left to be done. Nobody else may have the vault open for writing.
     public func settle() throws(VaultError) {
         guard let directory = try open() else { return }
         defer { disk.close(directory) }
         switch try read(in: directory) {
         case nil: break
-        case .names(let fileID, let paths):
+        case .names(let header, let paths):
             try put(paths, from: directory) { (name, parent, twin) throws(VaultError) in
-                try isOld(name, in: parent, twin, fileID)
+                try isOld(name, in: parent, twin, header)
             }
         case .links(let inode, let paths):
-            try put(paths, from: directory) { (name, parent, _) throws(VaultError) in
+            try put(paths, from: directory) { (name, parent, twin) throws(VaultError) in
                 let status = try system { () throws(Errno) in try disk.status(at: parent, name.cString) }
-                return status.st_mode & S_IFMT == S_IFLNK && status.st_ino == inode
+                return status.st_mode & S_IFMT == S_IFLNK && status.st_ino == inode && isSameTime(status, twin)
             }
         case .mode(let mode, let path): try restore(mode, path)
         }
         // The record first: without it the file means nothing.
         for name in [Self.record, Self.newRecord, Self.file] {
             try system { () throws(Errno) in
-                do throws(Errno) {
-                    try disk.remove(at: directory, name.cString)
-                    if name == Self.record { try disk.sync(directory) }
-                } catch {
-                    if error != .noSuchFileOrDirectory { throw error }
-                }
+                try removeIfThere(name, in: directory)
+                if name == Self.record { try disk.sync(directory) }
             }
+        }
+    }
+
+    private func removeIfThere(_ name: StoredName, in directory: Int32) throws(Errno) {
+        do throws(Errno) {
+            try disk.remove(at: directory, name.cString)
+        } catch {
+            if error != .noSuchFileOrDirectory { throw error }
         }
     }
 
@@ -57,7 +74,9 @@ public struct RotationDirectory {
     func write(_ record: RotationRecord) throws(VaultError) {
         try withDirectory { directory throws(VaultError) in
             try system { () throws(Errno) in
-                let flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW
+                // What has the name, whoever made it, is not what is written to.
+                try removeIfThere(Self.newRecord, in: directory)
+                let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
                 let descriptor = try disk.open(at: directory, Self.newRecord.cString, flags: flags, mode: 0o600)
                 defer { disk.close(descriptor) }
                 try disk.write(descriptor, bytes: record.sealed(under: ring))
@@ -88,7 +107,10 @@ public struct RotationDirectory {
             do throws(Errno) {
                 try disk.remove(at: root, ReservedName.rotation.cString, directory: true)
             } catch {
-                if error != .noSuchFileOrDirectory { throw error }
+                // What somebody else put into it is theirs to remove.
+                if error != .noSuchFileOrDirectory && error != .directoryNotEmpty && error != .fileExists {
+                    throw error
+                }
             }
         }
     }
@@ -124,20 +146,31 @@ public struct RotationDirectory {
 
     // MARK: What is done
 
-    /// Gives the twin the places of what it was made from, where that is still there.
+    /// Gives the twin the places of what it was made from, where that is still there and still the same.
     private func put(
         _ paths: [[StoredName]], from rotation: Int32,
         where isOld: (StoredName, Int32, stat) throws(VaultError) -> Bool
     ) throws(VaultError) {
-        let twin = try system { () throws(Errno) in try disk.status(at: rotation, Self.file.cString) }
+        let twin: stat
+        do throws(Errno) {
+            twin = try disk.status(at: rotation, Self.file.cString)
+        } catch {
+            // Half of a copy: the names that are left lead to the file of before, which the next run finds.
+            if error == .noSuchFileOrDirectory { return }
+            throw .system(error)
+        }
         for path in paths {
             do throws(VaultError) {
                 try withParent(of: path) { (parent, name) throws(VaultError) in
                     if try isOld(name, parent, twin) { try put(name, in: parent, from: rotation) }
                 }
             } catch {
-                // Somebody removed or renamed it meanwhile.
-                if error != .system(.noSuchFileOrDirectory) { throw error }
+                // Somebody removed or renamed it meanwhile, or put something else in the place of a directory on the way.
+                switch error {
+                case .system(.noSuchFileOrDirectory), .system(.notDirectory), .system(.tooManySymbolicLinkLevels):
+                    break
+                default: throw error
+                }
             }
         }
         try system { () throws(Errno) in try disk.syncFileSystem(root) }
@@ -148,42 +181,63 @@ public struct RotationDirectory {
             let before = try disk.status(parent)
             let making = ReservedName.making(random: DirectoryID.random().bytes)
             try disk.hardLink(from: rotation, Self.file.cString, to: parent, making.cString)
-            try disk.rename(from: parent, making.cString, to: parent, name.cString)
+            do throws(Errno) {
+                try disk.rename(from: parent, making.cString, to: parent, name.cString)
+            } catch {
+                // Where it cannot be removed either, the next run does.
+                _ = Result { () throws(Errno) in try disk.remove(at: parent, making.cString) }
+                throw error
+            }
             try disk.setTimes(parent, access: before.st_atim, modification: before.st_mtim)
         }
     }
 
     private func isOld(
-        _ name: StoredName, in parent: Int32, _ twin: stat, _ fileID: [UInt8]
+        _ name: StoredName, in parent: Int32, _ twin: stat, _ header: [UInt8]
     ) throws(VaultError) -> Bool {
         try system { () throws(Errno) in
             let status = try disk.status(at: parent, name.cString)
-            guard status.st_mode & S_IFMT == S_IFREG, status.st_ino != twin.st_ino else { return false }
+            guard status.st_mode & S_IFMT == S_IFREG, status.st_ino != twin.st_ino, status.st_size == twin.st_size,
+                isSameTime(status, twin)
+            else { return false }
             let object = try disk.open(at: parent, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
             defer { disk.close(object) }
             let descriptor = try disk.withMode(0o400, of: object) { () throws(Errno) in
                 try disk.reopen(object, flags: O_RDONLY | O_NONBLOCK)
             }
             defer { disk.close(descriptor) }
-            let raw = try disk.readBytes(descriptor, limit: FileHeader.byteCount)
-            return raw.count == FileHeader.byteCount && Array(raw[8..<24]) == fileID
+            return try disk.readBytes(descriptor, limit: FileHeader.byteCount) == header
         }
     }
 
+    private func isSameTime(_ one: stat, _ other: stat) -> Bool {
+        one.st_mtim.tv_sec == other.st_mtim.tv_sec && one.st_mtim.tv_nsec == other.st_mtim.tv_nsec
+    }
+
+    /// Takes back from a directory's owner what they had for as long as it took. Whoever can write such a record gives nobody anything by it.
     private func restore(_ mode: UInt32, _ path: [StoredName]) throws(VaultError) {
         do throws(VaultError) {
-            if path.isEmpty { return try system { () throws(Errno) in try disk.setMode(root, mode) } }
+            if path.isEmpty { return try system { () throws(Errno) in try takeBack(mode, from: root) } }
             try withParent(of: path) { (parent, name) throws(VaultError) in
                 try system { () throws(Errno) in
-                    let object = try disk.open(at: parent, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+                    let object = try disk.open(
+                        at: parent, name.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
                     defer { disk.close(object) }
-                    guard try disk.status(object).st_mode & S_IFMT != S_IFLNK else { return }
-                    try disk.setMode(object, mode)
+                    try takeBack(mode, from: object)
                 }
             }
         } catch {
-            if error != .system(.noSuchFileOrDirectory) { throw error }
+            switch error {
+            case .system(.noSuchFileOrDirectory), .system(.notDirectory), .system(.tooManySymbolicLinkLevels): break
+            default: throw error
+            }
         }
+    }
+
+    private func takeBack(_ mode: UInt32, from directory: Int32) throws(Errno) {
+        let now = try disk.status(directory).st_mode & 0o7777
+        let wanted = now & (~0o700 | mode_t(mode))
+        if wanted != now { try disk.setMode(directory, wanted) }
     }
 
     /// Lends the directory that a path's last name is in, with its owner let in where a mode keeps them out.
@@ -227,7 +281,7 @@ extension Disk {
     ) throws(Errno) -> Result {
         let status = try status(object)
         let mode = status.st_mode & 0o7777
-        guard mode & needed != needed, status.st_uid == geteuid() else { return try body() }
+        guard mode & needed != needed, status.st_uid == geteuid(), geteuid() != 0 else { return try body() }
         try setMode(object, mode | needed)
         let result: Swift.Result<Result, Errno> = Swift.Result { () throws(Errno) in try body() }
         try setMode(object, mode)

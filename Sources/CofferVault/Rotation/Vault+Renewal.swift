@@ -22,18 +22,15 @@ extension Vault {
         var count = 0
         try forEachAttribute(descriptor, mode: mode, owner: owner) { attribute, ownerID throws(VaultError) in
             if attribute.isCurrent { return }
+            count += 1
+            if attribute.isSuperseded {
+                return try system { () throws(Errno) in
+                    try disk.removeAttribute(descriptor, attribute.stored.cString)
+                }
+            }
             try setAttribute(
                 attribute.name, of: descriptor, mode: mode, value: attribute.value, flags: 0,
                 owner: { () throws(VaultError) in ownerID })
-            // Where there were both, after a rotation that was cut short, setting replaced the newer one.
-            do throws(Errno) {
-                if attribute.stored != attribute.newest {
-                    try disk.removeAttribute(descriptor, attribute.stored.cString)
-                }
-            } catch {
-                if error != .noData { throw .system(error) }
-            }
-            count += 1
         }
         return count
     }
@@ -55,6 +52,7 @@ extension Vault {
         }
         try forEachAttribute(source, mode: mode, owner: { () throws(VaultError) in owner }) {
             attribute, ownerID throws(VaultError) in
+            if attribute.isSuperseded { return }
             try setAttribute(
                 attribute.name, of: target, mode: mode, value: attribute.value, flags: 0,
                 owner: { () throws(VaultError) in ownerID })
@@ -65,8 +63,9 @@ extension Vault {
         let name: [UInt8]
         let value: [UInt8]
         let stored: StoredName
-        let newest: StoredName
         let isCurrent: Bool
+        /// It is there under the newest key as well, where it was set last.
+        let isSuperseded: Bool
     }
 
     private func forEachAttribute(
@@ -96,7 +95,8 @@ extension Vault {
             let isCurrent = newest.bytes == stored && raw.first == ring.newest
             try body(
                 StoredAttribute(
-                    name: plain, value: value, stored: StoredName(stored), newest: newest, isCurrent: isCurrent),
+                    name: plain, value: value, stored: StoredName(stored), isCurrent: isCurrent,
+                    isSuperseded: newest.bytes != stored && names.contains(newest.bytes)),
                 ownerID)
         }
     }
@@ -138,10 +138,16 @@ extension Vault {
         let making = ReservedName.making(random: DirectoryID.random().bytes)
         let renewed = try seal(target, companion: companion)
         try system { () throws(Errno) in
+            let before = try disk.status(at: directory, file.cString)
             let descriptor = try disk.open(
-                at: directory, making.cString, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o644)
+                at: directory, making.cString, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
             defer { disk.close(descriptor) }
             try disk.write(descriptor, bytes: renewed)
+            let now = try disk.status(descriptor)
+            if now.st_uid != before.st_uid || now.st_gid != before.st_gid {
+                try disk.setOwner(descriptor, user: before.st_uid, group: before.st_gid)
+            }
+            try disk.setMode(descriptor, before.st_mode & 0o777)
             try disk.sync(descriptor)
             try disk.rename(from: directory, making.cString, to: directory, file.cString)
         }
