@@ -3,7 +3,10 @@ import Glibc
 
 /// A line on standard error that writes over itself; only where that is a terminal.
 final class ProgressLine {
-    private let isShown = isatty(STDERR_FILENO) == 1
+    /// Whether anybody looks.
+    static var isWanted: Bool { isatty(STDERR_FILENO) == 1 }
+
+    private let isShown = ProgressLine.isWanted
     private let began = ProgressLine.now()
     private var last = 0.0
     private var hasLine = false

@@ -108,7 +108,7 @@ struct BlockResealing: ~Copyable {
         var block = 0
         var holes = 0
         while block < blockCount {
-            let skipped = try self.skipped(source, from: block, of: blockCount)
+            let skipped = try disk.blocksInHole(source, from: block, of: blockCount)
             block += skipped
             holes += skipped
             let count = min(Self.blockLimit, blockCount - block)
@@ -141,22 +141,6 @@ struct BlockResealing: ~Copyable {
             block += count
         }
         if holes > 0 { throw .damaged(Damage(.end, block: blockCount - 1)) }
-    }
-
-    /// How many whole blocks from one on are in a hole of the backing file; never the last.
-    private func skipped(_ source: Int32, from block: Int, of blockCount: Int) throws(VaultError) -> Int {
-        let start = BlockGeometry.offset(ofBlock: block)
-        let data: Int?
-        do throws(Errno) {
-            data = try disk.nextData(source, from: start)
-        } catch {
-            // A file system that does not tell where its holes are.
-            if error == .invalidArgument || error == .notSupported { return 0 }
-            throw .system(error)
-        }
-        guard let data else { return blockCount - 1 - block }
-        let whole = (max(start, data) - start) / BlockGeometry.storedCount
-        return min(whole, blockCount - 1 - block)
     }
 
     private func open(

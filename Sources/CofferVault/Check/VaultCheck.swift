@@ -1,0 +1,211 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// Looks at everything in a vault: names, directory records, links, attributes, and every block of every file.
+///
+/// Nothing is changed. What a mount writes meanwhile is looked at again before it is called damage.
+public final class VaultCheck: Sendable {
+    /// How to check.
+    public struct Options: Sendable {
+        /// Every block; else headers, sizes and ends only.
+        public var contents = true
+        /// Threads that look at contents.
+        public var threadCount = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+
+        /// The defaults.
+        public init() {}
+    }
+
+    private static let patience = 20
+    private static let pause: useconds_t = 5000
+
+    let tree: Tree
+    private let options: Options
+    private let totals = Mutex(CheckTotals())
+    private let onFinding: @Sendable (CheckFinding) -> Void
+    private let onProgress: @Sendable (CheckTotals) -> Void
+
+    /// A check of a vault. Both closures are called by several threads, one at a time.
+    public init(
+        _ tree: Tree, options: Options, onFinding: @escaping @Sendable (CheckFinding) -> Void,
+        onProgress: @escaping @Sendable (CheckTotals) -> Void
+    ) {
+        self.tree = tree
+        self.options = options
+        self.onFinding = onFinding
+        self.onProgress = onProgress
+    }
+
+    /// Looks at everything. Throws where the root cannot be read, or there is no memory.
+    public func run() throws(VaultError) -> CheckTotals {
+        let pool: CheckPool
+        do throws(CryptoError) {
+            pool = try CheckPool(threadCount: options.threadCount) { [self] job, scratch in look(job, scratch) }
+        } catch {
+            throw .cryptography
+        }
+        let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try walk(pool) }
+        pool.finish()
+        try outcome.get()
+        return totals.withLock { $0 }
+    }
+
+    func report(_ finding: CheckFinding) {
+        totals.withLock { totals in
+            if finding.isLoss { totals.losses += 1 } else { totals.notes += 1 }
+            onFinding(finding)
+        }
+    }
+
+    func report(_ error: VaultError, at place: TreePlace) {
+        switch error {
+        case .damaged(let damage): report(CheckFinding(place, .damage(damage.kind)))
+        case .system(.noSuchFileOrDirectory): break
+        case .system(let code): report(CheckFinding(place, .unreadable(code)))
+        case .cryptography: report(CheckFinding(place, .unreadable(.noMemory)))
+        }
+    }
+
+    private func tell(_ change: (inout CheckTotals) -> Void) {
+        totals.withLock { totals in
+            change(&totals)
+            onProgress(totals)
+        }
+    }
+
+    // MARK: The tree
+
+    private func walk(_ pool: CheckPool) throws(VaultError) {
+        let walk = try TreeWalk(tree, from: try tree.root())
+        look(at: walk.directory, in: walk)
+        while let step = try walk.next() {
+            guard case .entry(let listed) = step else { continue }
+            let place = TreePlace(in: walk.directory.place, name: listed.name, stored: listed.stored.bytes)
+            tell { $0.entries += 1 }
+            do throws(VaultError) {
+                guard let entry = try tree.entry(listed, in: walk.directory) else { continue }
+                if entry.isPlaceholder { report(CheckFinding(place, .damage(.name))) }
+                if entry.isFile {
+                    try give(entry, place, in: walk.directory, to: pool)
+                    continue
+                }
+                if entry.isPlaceholder { continue }
+                if entry.isLink { _ = try tree.readLink(entry, in: walk.directory) }
+                try lookAtAttributes(of: entry, place, in: walk.directory)
+                if entry.isDirectory {
+                    try walk.enter(entry)
+                    look(at: walk.directory, in: walk)
+                }
+            } catch {
+                report(error, at: place)
+            }
+        }
+    }
+
+    private func give(
+        _ entry: TreeEntry, _ place: TreePlace, in directory: TreeDirectory, to pool: CheckPool
+    ) throws(VaultError) {
+        let descriptor = try system { () throws(Errno) in
+            try tree.vault.disk.open(
+                at: directory.directory.descriptor, entry.stored.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+        }
+        tell { $0.files += 1 }
+        pool.add(CheckPool.Job(descriptor: descriptor, place: place))
+    }
+
+    private func lookAtAttributes(
+        of entry: TreeEntry, _ place: TreePlace, in directory: TreeDirectory
+    ) throws(VaultError) {
+        let object = try system { () throws(Errno) in
+            try tree.vault.disk.open(
+                at: directory.directory.descriptor, entry.stored.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+        }
+        defer { tree.vault.disk.close(object) }
+        try lookAtAttributes(of: object, entry.backing.st_mode, AttributeCodec.noOwner, place)
+    }
+
+    private func lookAtAttributes(
+        of object: Int32, _ mode: mode_t, _ owner: [UInt8], _ place: TreePlace
+    ) throws(VaultError) {
+        let names = try tree.vault.attributeNames(
+            of: object, owner: { owner }, onDamage: { _ in report(CheckFinding(place, .damage(.attribute))) })
+        for name in names where !name.starts(with: Array("system.".utf8)) {
+            do throws(VaultError) {
+                _ = try tree.vault.attribute(name, of: object, mode: mode) { owner }
+            } catch {
+                if error != .system(.noData) { report(error, at: place) }
+            }
+        }
+    }
+
+    // MARK: Contents
+
+    private func look(_ job: CheckPool.Job, _ scratch: Scratch) {
+        let disk = tree.vault.disk
+        defer { disk.close(job.descriptor) }
+        do throws(VaultError) {
+            var attempts = 0
+            while true {
+                let before = try system { () throws(Errno) in try disk.status(job.descriptor) }
+                let (found, isReconstructed) = try contents(job, before, scratch)
+                let after = try system { () throws(Errno) in try disk.status(job.descriptor) }
+                attempts += 1
+                let isUnchanged = FileStamp(before) == FileStamp(after)
+                if !found.isEmpty && !isUnchanged && attempts < Self.patience {
+                    usleep(Self.pause)
+                    continue
+                }
+                if !found.isEmpty && !isUnchanged {
+                    report(CheckFinding(job.place, .busy))
+                } else {
+                    for finding in found { report(finding) }
+                    if isReconstructed { report(CheckFinding(job.place, .reconstructed)) }
+                }
+                break
+            }
+            let status = try system { () throws(Errno) in try disk.status(job.descriptor) }
+            let raw = try system { () throws(Errno) in
+                try disk.readBytes(job.descriptor, limit: FileHeader.byteCount)
+            }
+            if raw.count == FileHeader.byteCount {
+                try lookAtAttributes(of: job.descriptor, status.st_mode, Array(raw[8..<24]), job.place)
+            }
+        } catch {
+            report(error, at: job.place)
+        }
+    }
+
+    private func contents(
+        _ job: CheckPool.Job, _ status: stat, _ scratch: Scratch
+    ) throws(VaultError) -> ([CheckFinding], isReconstructed: Bool) {
+        var check = FileCheck(disk: tree.vault.disk, ring: tree.vault.ring, scratch: scratch)
+        let size = BlockGeometry.plausibleSize(cipherSize: status.st_size)
+        do throws(VaultError) {
+            let bad = try check.run(
+                job.descriptor, storedSize: status.st_size, contents: options.contents
+            ) { count in tell { $0.bytes += count } }
+            let findings = bad.map { bad in
+                let (first, end) = (bad.blocks.lowerBound, bad.blocks.upperBound)
+                let plain = BlockGeometry.plainCount
+                return CheckFinding(
+                    job.place, .damage(bad.kind), bytes: min(size, first * plain)..<min(size, end * plain),
+                    storedBytes: min(
+                        status.st_size, BlockGeometry.offset(ofBlock: first))..<min(
+                            status.st_size, BlockGeometry.offset(ofBlock: end)))
+            }
+            return (findings, check.isReconstructed)
+        } catch {
+            guard case .damaged(let damage) = error else { throw error }
+            return (
+                [
+                    CheckFinding(
+                        job.place, .damage(damage.kind), bytes: 0..<size, storedBytes: 0..<max(0, status.st_size))
+                ], false
+            )
+        }
+    }
+}

@@ -1,0 +1,71 @@
+import ArgumentParser
+import CLinux
+import CofferDisk
+import CofferVault
+import Synchronization
+
+/// `coffer check`.
+struct Check: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Look whether everything in a vault can be read.",
+        discussion: """
+            Reads every block of every file, every name, link, directory record and extended attribute, and says what does not verify: by its path in the vault, the bytes \
+            that are lost, and the place of the stored bytes. Nothing is changed. What a mount writes meanwhile is looked at again before it is called damage.
+
+            Besides, it tells what means nothing and does no harm: pieces of names without an entry, what a crash left half-made, conflict copies that a sync tool left under \
+            other names, and files whose end was set by a recovery.
+
+            What this cannot see: a block, file or directory that was put back as a whole to what it was before, and entries that are missing.
+
+            Exit status \(ExitStatus.damaged.rawValue) means that something is damaged, \(ExitStatus.inputOutput.rawValue) that something could not be looked at.
+
+            Examples:
+              coffer check photos
+              coffer check --quick photos        names, headers and ends of files only
+              coffer check --json --key-file key photos > report
+            """)
+
+    @Argument(help: "The vault's directory.")
+    var vault: String
+
+    @Flag(help: "Leave out the contents of files but for their beginnings and ends.")
+    var quick = false
+
+    @Flag(help: "Print what was found as JSON.")
+    var json = false
+
+    @Option(help: ArgumentHelp("How many threads look at contents; by default, as many as processors.", valueName: "n"))
+    var threads: Int?
+
+    @OptionGroup var unlock: UnlockOptions
+
+    func validate() throws {
+        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads is 1 to 256") }
+    }
+
+    func run() throws {
+        _ = coffer_raise_nofile_limit()
+        let reading = try VaultReading(try VaultDirectory.open(vault), unlock)
+        var options = VaultCheck.Options()
+        options.contents = !quick
+        if let threads { options.threadCount = threads }
+        let lines = CheckLines(keepsAll: json, total: quick ? nil : size(of: reading))
+        let check = VaultCheck(reading.tree, options: options, onFinding: lines.tell, onProgress: lines.show)
+        let totals: CheckTotals
+        do throws(VaultError) {
+            totals = try check.run()
+        } catch {
+            throw CommandError(
+                error.isDamage ? .damaged : .inputOutput, "\(quoted(vault)) cannot be looked through: \(error.text)")
+        }
+        lines.clear()
+        let report = CheckReport(totals, lines.all, quick: quick)
+        try Report.line(json ? try JSONText.pretty(report) : report.text(vault))
+        if let failure = lines.failure(vault) { throw failure }
+    }
+
+    /// The stored bytes of all files, for the progress to be of something; nil where nobody looks.
+    private func size(of reading: VaultReading) -> Int? {
+        ProgressLine.isWanted ? TreeSize.bytes(below: reading.tree) : nil
+    }
+}
