@@ -64,6 +64,9 @@ public enum ReservedName {
     /// What a rotation of the vault's key has in hand, a directory in the root.
     public static let rotation = StoredName("coffer.rotation")
 
+    /// What a repair has changed, as it was before, a directory in the root.
+    public static let lostAndFound = StoredName("coffer.lost+found")
+
     /// The intent log's directory, in the root.
     public static let log = StoredName("coffer.log")
 

@@ -39,7 +39,7 @@ struct Coffer: ParsableCommand {
         version: Version.string,
         groupedSubcommands: [
             // A new command is one more type in one of these groups.
-            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self]),
+            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self, Repair.self]),
             CommandGroup(name: "Keys", subcommands: [Key.self, Keygen.self]),
             CommandGroup(
                 name: "Reading without a mount", subcommands: [List.self, Cat.self, Extract.self, Check.self]),

@@ -34,9 +34,10 @@ struct FileCheck: ~Copyable {
     }
 
     /// What is wrong with the file behind a descriptor. Without `contents` only its size, its header and its end are looked at. `onBytes` gets the stored bytes of
-    /// each pass. Throws damage of the whole file: of a size that none can have, or of a header.
+    /// each pass. Throws damage of the whole file: of a size that none can have, or of a header, unless one is given that is to be believed in its place.
     mutating func run(
-        _ descriptor: Int32, storedSize: Int, contents: Bool, onBytes: (Int) -> Void
+        _ descriptor: Int32, storedSize: Int, contents: Bool, believing known: FileHeader? = nil,
+        onBytes: (Int) -> Void = { _ in }
     ) throws(VaultError) -> [BadBlocks] {
         bad = []
         isReconstructed = false
@@ -46,7 +47,7 @@ struct FileCheck: ~Copyable {
         }
         let header: FileHeader
         do throws(FormatError) {
-            header = try FileHeader(parsing: raw)
+            header = if let known { known } else { try FileHeader(parsing: raw) }
         } catch {
             throw .damaged(Damage(.header))
         }

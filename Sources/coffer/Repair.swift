@@ -1,0 +1,163 @@
+import ArgumentParser
+import CLinux
+import CofferDisk
+import CofferFormat
+import CofferKeys
+import CofferVault
+import Synchronization
+import SystemPackage
+
+/// `coffer repair`.
+struct Repair: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Heal what is damaged in a vault by another copy of it.",
+        discussion: """
+            COPY is another copy of the same vault: an old backup, a second disk. It is only read, and may be damaged itself. Everything in VAULT is looked at, and for what \
+            does not verify COPY is asked: blocks of files, headers and ends, directory records, links, attributes, and names. Each is taken only if it verifies. A block that \
+            was changed since COPY was made comes back as it was then; a file that was written anew since, under the same name, is not mixed with its older version, and \
+            stays as it is.
+
+            Before a stored file is changed, it is copied to coffer.lost+found in VAULT; remove that when you are sure. VAULT must not be mounted. What is whole is not touched, \
+            and entries that are missing are not brought back: they may have been removed by you.
+
+            Exit status 0 means that everything verifies now.
+
+            Examples:
+              coffer repair --dry-run --from /mnt/backup/photos photos
+              coffer repair --from /mnt/backup/photos photos
+            """)
+
+    @Argument(help: "The vault to heal.")
+    var vault: String
+
+    @Option(help: ArgumentHelp("The other copy of it.", valueName: "copy"))
+    var from: String
+
+    @Flag(help: "Change nothing; say what could be healed.")
+    var dryRun = false
+
+    @OptionGroup var unlock: UnlockOptions
+
+    func run() throws {
+        _ = coffer_raise_nofile_limit()
+        let directory = try VaultDirectory.open(vault)
+        let other = try VaultDirectory.open(from)
+        try lock(directory)
+        let opened = try unlock.open(directory)
+        try requireSame(other, opened)
+        if !dryRun { try recover(directory, opened) }
+        let progress = RepairProgress(isDryRun: dryRun)
+        let left: [CheckFinding]
+        do throws(VaultError) {
+            let repair = try VaultRepair(
+                try content(of: opened, directory), from: try content(of: opened, other), isDryRun: dryRun,
+                onOutcome: progress.tell, onProgress: progress.show)
+            left = try repair.run()
+        } catch {
+            progress.clear()
+            throw CommandError(.inputOutput, "\(quoted(vault)): \(error.text); not everything was done")
+        }
+        progress.clear()
+        try finish(left, progress.healed)
+    }
+
+    private func finish(_ left: [CheckFinding], _ healed: Int) throws(CommandError) {
+        if dryRun {
+            return try Report.line(
+                "\(quoted(vault)): \(left.count) \(left.count == 1 ? "thing is" : "things are") damaged; \(healed) could be healed; nothing was changed"
+            )
+        }
+        guard left.isEmpty else {
+            throw CommandError(
+                .damaged,
+                "\(quoted(vault)): \(left.count) \(left.count == 1 ? "thing is" : "things are") still damaged; 'coffer check' says what"
+            )
+        }
+        try Report.line(
+            healed == 0
+                ? "\(quoted(vault)): everything verifies; nothing was changed"
+                : "\(quoted(vault)): everything verifies now; what was changed is in coffer.lost+found as it was")
+    }
+
+    private func lock(_ directory: VaultDirectory) throws(CommandError) {
+        do throws(Errno) {
+            if try directory.disk.tryLock(directory.descriptor, exclusive: true) { return }
+        } catch {
+            throw CommandError(error, "lock it", vault: vault)
+        }
+        throw CommandError(.busy, "\(quoted(vault)) is in use; unmount it first")
+    }
+
+    /// The copy's configuration says which vault it is of; that is believed, for what is taken from it has to verify anyway.
+    private func requireSame(_ other: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
+        let file = try CommandError.naming(from) { () throws(KeysError) in try other.configStore.load() }
+        guard file.unverified.vaultID == opened.config.vaultID else {
+            throw CommandError(.usage, "\(quoted(from)) is a copy of another vault than \(quoted(vault))")
+        }
+    }
+
+    private func recover(_ directory: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
+        let root: Int32
+        do throws(Errno) {
+            root = try directory.disk.duplicate(directory.descriptor)
+        } catch {
+            throw CommandError(error, "open it", vault: vault)
+        }
+        defer { directory.disk.close(root) }
+        try IntentLogOpening(
+            disk: directory.disk, root: root, opened: opened, vault: vault, logger: .init(label: "coffer")
+        ).beforeSharing()
+    }
+
+    private func content(of opened: UnlockedVault, _ directory: VaultDirectory) throws(VaultError) -> Vault {
+        do throws(Errno) {
+            return Vault(
+                disk: directory.disk, rootDescriptor: try directory.disk.duplicate(directory.descriptor),
+                ring: opened.ring, vaultID: opened.config.vaultID, cipher: opened.config.cipher,
+                nameMax: opened.config.nameMax)
+        } catch {
+            throw .system(error)
+        }
+    }
+}
+
+/// What a repair does, as it does it.
+private final class RepairProgress: Sendable {
+    private let lines: CheckLines
+    private let isDryRun: Bool
+    private let count = Mutex(0)
+
+    init(isDryRun: Bool) {
+        self.isDryRun = isDryRun
+        lines = CheckLines(keepsAll: false, total: nil)
+    }
+
+    /// How many things were healed, or could be.
+    var healed: Int { count.withLock { $0 } }
+
+    func tell(_ finding: CheckFinding, _ outcome: VaultRepair.Outcome) {
+        lines.clear()
+        let path = finding.place.path
+        let what =
+            switch outcome {
+            case .healed: isDryRun ? "can be healed" : "healed"
+            case .replaced:
+                isDryRun
+                    ? "nothing of it can be read, and the copy's version could take its place"
+                    : "nothing of it could be read; it is the copy's version now"
+            case .partly: isDryRun ? "can be healed in part" : "healed in part"
+            case .notHealed:
+                "not healed: the copy does not have it, or not this version of it, or is damaged there, too"
+            case .failed(let code): "not healed: \(VaultError.system(code).text)"
+            }
+        if outcome.isProgress { count.withLock { $0 += 1 } }
+        do throws(CommandError) {
+            try Report.line("\(quoted(path.isEmpty ? Array("/".utf8) : path)): \(finding.kind.text): \(what)")
+        } catch {
+            // Nobody reads it.
+        }
+    }
+
+    @Sendable func show(_ totals: CheckTotals) { lines.show(totals) }
+    func clear() { lines.clear() }
+}
