@@ -12,15 +12,16 @@ struct Repair: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Heal what is damaged in a vault by another copy of it.",
         discussion: """
-            COPY is another copy of the same vault: an old backup, a second disk. It is only read, and may be damaged itself. Everything in VAULT is looked at, and for what \
-            does not verify COPY is asked: blocks of files, headers and ends, directory records, links, attributes, and names. Each is taken only if it verifies. A block that \
-            was changed since COPY was made comes back as it was then; a file that was written anew since, under the same name, is not mixed with its older version, and \
-            stays as it is.
+            COPY is another copy of the same vault, made since its key was rotated last: a backup, a second disk. It is only read, and may be damaged itself. Everything in VAULT \
+            is looked at, and for what does not verify of files and of long names COPY is asked. Each block is taken only if it verifies. One that was changed since COPY was \
+            made comes back as it was then; where a file's end is damaged, and COPY's is another, it ends as there, which is told. A file that was written anew since, \
+            under the same name, is not mixed with its older version. One of which nothing at all can be read any more becomes COPY's only with --replace.
 
-            Before a stored file is changed, it is copied to coffer.lost+found in VAULT; remove that when you are sure. VAULT must not be mounted. What is whole is not touched, \
-            and entries that are missing are not brought back: they may have been removed by you.
+            What is overwritten goes to coffer.lost+found in VAULT; remove that when you are sure. VAULT must not be mounted, nor COPY be written to. What verifies is not touched, \
+            and entries that are missing are not brought back: they may have been removed by you. Links, attributes and directory records are told by 'coffer check', \
+            and not healed yet.
 
-            Exit status 0 means that everything verifies now.
+            Exit status 0 means that everything verifies now, or with --dry-run that it does already.
 
             Examples:
               coffer repair --dry-run --from /mnt/backup/photos photos
@@ -35,6 +36,9 @@ struct Repair: ParsableCommand {
 
     @Flag(help: "Change nothing; say what could be healed.")
     var dryRun = false
+
+    @Flag(help: "Let files of which nothing can be read become the copy's, which may be older.")
+    var replace = false
 
     @OptionGroup var unlock: UnlockOptions
 
@@ -51,6 +55,7 @@ struct Repair: ParsableCommand {
         do throws(VaultError) {
             let repair = try VaultRepair(
                 try content(of: opened, directory), from: try content(of: opened, other), isDryRun: dryRun,
+                mayReplace: replace,
                 onOutcome: progress.tell, onProgress: progress.show)
             left = try repair.run()
         } catch {
@@ -62,9 +67,10 @@ struct Repair: ParsableCommand {
     }
 
     private func finish(_ left: [CheckFinding], _ healed: Int) throws(CommandError) {
-        if dryRun {
-            return try Report.line(
-                "\(quoted(vault)): \(left.count) \(left.count == 1 ? "thing is" : "things are") damaged; \(healed) could be healed; nothing was changed"
+        if dryRun && !left.isEmpty {
+            throw CommandError(
+                .damaged,
+                "\(quoted(vault)): there is damage; of what is named above \(healed) could be healed; nothing was changed"
             )
         }
         guard left.isEmpty else {
@@ -140,17 +146,22 @@ private final class RepairProgress: Sendable {
         let path = finding.place.path
         let what =
             switch outcome {
+            case .healed(0): "healed by another of its names"
             case .healed: isDryRun ? "can be healed" : "healed"
-            case .replaced:
+            case .replaced(let size):
                 isDryRun
-                    ? "nothing of it can be read, and the copy's version could take its place"
-                    : "nothing of it could be read; it is the copy's version now"
+                    ? "nothing of it can be read, and the copy's version, of \(size) bytes, could take its place"
+                    : "nothing of it could be read; it is the copy's version now, of \(size) bytes"
+            case .resized(let size):
+                isDryRun
+                    ? "can be healed, to end as the copy does, at \(size) bytes"
+                    : "healed; it ends as the copy does, at \(size) bytes"
             case .partly: isDryRun ? "can be healed in part" : "healed in part"
             case .notHealed:
                 "not healed: the copy does not have it, or not this version of it, or is damaged there, too"
             case .failed(let code): "not healed: \(VaultError.system(code).text)"
             }
-        if outcome.isProgress { count.withLock { $0 += 1 } }
+        if outcome.isProgress, outcome != .healed(0) { count.withLock { $0 += 1 } }
         do throws(CommandError) {
             try Report.line("\(quoted(path.isEmpty ? Array("/".utf8) : path)): \(finding.kind.text): \(what)")
         } catch {

@@ -141,4 +141,38 @@ import Testing
         #expect(note.status == 0 && note.errors.contains("'vault' is mounted read-write"), "\(note)")
         try mount.unmount()
     }
+
+    @Test func checkingAndHealing() throws {
+        let whole = try coffer("check", "vault")
+        #expect(whole.status == 0 && whole.errors == "" && whole.output.contains("everything verifies"), "\(whole)")
+        // While it is mounted and written to as well.
+        let mount = try vault.mount()
+        try vault.shell("(for n in $(seq 300); do echo $n > mnt/busy$n; echo more >> mnt/big; done) & echo $! > pid")
+        let busy = try coffer("check", "vault")
+        #expect(busy.status == 0, "\(busy)")
+        try vault.shell(
+            "while kill -0 $(cat pid) 2> /dev/null; do sleep 0.1; done; rm mnt/busy*; truncate -s 100000 mnt/big")
+        try mount.unmount()
+        try vault.shell("cp -a vault copy")
+        try damageBig()
+        let damaged = try coffer("check", "vault")
+        #expect(
+            damaged.status == 15 && damaged.output.contains("'big'") && damaged.output.contains("bytes 49152 to 53248"),
+            "\(damaged)")
+        let quick = try coffer("check", "--quick", "vault")
+        #expect(quick.status == 0, "\(quick)")
+        let json = try coffer("check", "--json", "vault")
+        #expect(json.status == 15 && json.output.contains("\"is_loss\" : true"), "\(json)")
+        let dry = try coffer("repair", "--dry-run", "--from", "copy", "vault")
+        #expect(dry.status == 15 && dry.output.contains("can be healed"), "\(dry)")
+        let healed = try coffer("repair", "--from", "copy", "vault")
+        #expect(healed.status == 0 && healed.output.contains("'big'"), "\(healed)")
+        #expect(try coffer("check", "vault").status == 0)
+        #expect(try vault.shell("ls vault/coffer.lost+found | wc -l") == "1")
+        #expect(try coffer("cat", "vault:big").output == String(repeating: "z", count: 100_000))
+        // Of another vault nothing is taken.
+        let other = try TestVault()
+        try vault.shell("cp -a '\(other.path)' stranger")
+        #expect(try coffer("repair", "--from", "stranger", "vault").status == 2)
+    }
 }

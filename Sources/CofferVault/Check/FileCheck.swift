@@ -63,6 +63,18 @@ struct FileCheck: ~Copyable {
         return bad
     }
 
+    /// Whether an image is that of a block under a header; its plaintext is not given out.
+    func opens(
+        _ image: UnsafeMutableRawPointer, block: Int, count: Int, under header: FileHeader
+    ) throws(VaultError) -> Bool {
+        guard let contentsKey = ring.subkey(.contents, epoch: header.epoch) else { return false }
+        header.deriveKey(
+            contentsKey: contentsKey, into: UnsafeMutableRawBufferPointer(start: key, count: SecretKey.byteCount))
+        let opening = scratch.cipher(header.cipher)
+        opening.setOpeningKey(UnsafeRawPointer(key))
+        return open(image, block, count, opening) != nil
+    }
+
     private mutating func pass(
         _ descriptor: Int32, from first: Int, of blockCount: Int, plainSize: Int, storedSize: Int,
         _ opening: BlockContexts, _ onBytes: (Int) -> Void
@@ -116,7 +128,8 @@ struct FileCheck: ~Copyable {
         while done < wanted {
             let part = min(BlockGeometry.storedCount, wanted - done)
             do throws(Errno) {
-                _ = try disk.read(descriptor, into: scratch.cipherText + done, count: part, at: offset + done)
+                let got = try disk.read(descriptor, into: scratch.cipherText + done, count: part, at: offset + done)
+                if got < part { return done + got }
             } catch {
                 // Never zeros, which might pass for a hole.
                 (scratch.cipherText + done).initializeMemory(as: UInt8.self, repeating: 0xFF, count: part)

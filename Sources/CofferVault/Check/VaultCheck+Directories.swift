@@ -36,10 +36,10 @@ extension VaultCheck {
         try RawDirectory(disk: disk, descriptor: descriptor).forEach { bytes, type in
             switch tree.vault.names.kind(of: bytes) {
             case .dots: break
-            case .short: if type == UInt8(DT_LNK) { links.insert(bytes) }
+            case .short: if mayBeLink(type) { links.insert(bytes) }
             case .long(let tag):
                 longs.insert(tag)
-                if type == UInt8(DT_LNK) { links.insert(bytes) }
+                if mayBeLink(type) { links.insert(bytes) }
             case .companion(let tag, _, _): companions.append((tag, bytes))
             case .foreign: foreign.append(bytes)
             case .reserved:
@@ -58,12 +58,18 @@ extension VaultCheck {
         if !overflows.isEmpty {
             var named: Set<[UInt8]> = []
             for link in links {
+                let status = try system { () throws(Errno) in try disk.status(at: descriptor, StoredName(link).cString)
+                }
+                guard status.st_mode & S_IFMT == S_IFLNK else { continue }
                 let text = try tree.vault.linkText(at: descriptor, StoredName(link))
                 if let overflow = LinkCodec.parseOverflow(text) { named.insert(overflow.file.bytes) }
             }
             for name in overflows where !named.contains(name) { report(name, .orphan) }
         }
     }
+
+    /// Some file systems do not say in a listing what an entry is.
+    private func mayBeLink(_ type: UInt8) -> Bool { type == UInt8(DT_LNK) || type == UInt8(DT_UNKNOWN) }
 
     /// Whether a file of another name begins as those of a vault do.
     private func isSealed(_ name: StoredName, in directory: Int32) throws(VaultError) -> Bool {

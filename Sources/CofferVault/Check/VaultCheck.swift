@@ -13,6 +13,8 @@ public final class VaultCheck: Sendable {
     public struct Options: Sendable {
         /// Every block; else headers, sizes and ends only.
         public var contents = true
+        /// Somebody may be writing to the vault: what looks damaged is looked at twice.
+        public var mayChange = true
         /// Threads that look at contents.
         public var threadCount = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
 
@@ -82,12 +84,22 @@ public final class VaultCheck: Sendable {
     private func walk(_ pool: CheckPool) throws(VaultError) {
         let walk = try TreeWalk(tree, from: try tree.root())
         look(at: walk.directory, in: walk)
+        do throws(VaultError) {
+            try lookAtAttributes(
+                of: walk.directory.directory.descriptor, S_IFDIR, AttributeCodec.noOwner, walk.directory.place)
+        } catch {
+            report(error, at: walk.directory.place)
+        }
         while let step = try walk.next() {
             guard case .entry(let listed) = step else { continue }
             let place = TreePlace(in: walk.directory.place, name: listed.name, stored: listed.stored.bytes)
             tell { $0.entries += 1 }
             do throws(VaultError) {
-                guard let entry = try tree.entry(listed, in: walk.directory) else { continue }
+                guard var entry = try tree.entry(listed, in: walk.directory) else { continue }
+                if entry.isPlaceholder && options.mayChange {
+                    guard let again = try lookAgain(at: listed, in: walk.directory) else { continue }
+                    entry = again
+                }
                 if entry.isPlaceholder { report(CheckFinding(place, .damage(.name))) }
                 if entry.isFile {
                     try give(entry, place, in: walk.directory, to: pool)
@@ -104,6 +116,16 @@ public final class VaultCheck: Sendable {
                 report(error, at: place)
             }
         }
+    }
+
+    /// A name may be in the middle of being made, with its pieces before it, or of being removed.
+    private func lookAgain(
+        at listed: ListedEntry, in directory: TreeDirectory
+    ) throws(VaultError) -> TreeEntry? {
+        usleep(Self.pause)
+        let now = try tree.list(directory)
+        guard let found = now.first(where: { $0.stored == listed.stored }) else { return nil }
+        return try tree.entry(found, in: directory)
     }
 
     private func give(
@@ -155,7 +177,8 @@ public final class VaultCheck: Sendable {
                 let after = try system { () throws(Errno) in try disk.status(job.descriptor) }
                 attempts += 1
                 let isUnchanged = FileStamp(before) == FileStamp(after)
-                if !found.isEmpty && !isUnchanged && attempts < Self.patience {
+                // Nobody is in the middle of a write twice at the same moment of the file's clock.
+                if !found.isEmpty && (isUnchanged ? attempts < 2 && options.mayChange : attempts < Self.patience) {
                     usleep(Self.pause)
                     continue
                 }

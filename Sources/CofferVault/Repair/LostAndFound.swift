@@ -10,24 +10,42 @@ struct LostAndFound {
     let disk: Disk
     let root: Int32
 
-    /// Puts a copy of a stored file there, with holes where it has zeros, and makes sure that it stays. Its name is `description`, and a number where that is taken.
-    func keep(_ source: Int32, as description: String) throws(VaultError) {
+    /// Puts ranges of a stored file there, at the same offsets of a file with holes elsewhere, and makes sure that they stay. Its name is `description`, and a number where that is
+    /// taken. What cannot be read becomes a hole, too.
+    func keep(_ ranges: [Range<Int>], of source: Int32, as description: String) throws(VaultError) {
         try withFile(description) { (file) throws(VaultError) in
             let buffer = UnsafeMutableRawPointer.allocate(byteCount: Self.partCount, alignment: 4096)
             defer { buffer.deallocate() }
             let size = try system { () throws(Errno) in Int(try disk.status(source).st_size) }
-            var offset = 0
-            while offset < size {
-                try system { () throws(Errno) in
-                    let count = try disk.read(source, into: buffer, count: Self.partCount, at: offset)
-                    guard count > 0 else { throw .ioError }
-                    let isZero = UnsafeRawBufferPointer(start: buffer, count: count).allSatisfy { $0 == 0 }
-                    if !isZero { try disk.write(file, buffer, count: count, at: offset) }
+            for range in ranges {
+                var offset = range.lowerBound
+                while offset < min(size, range.upperBound) {
+                    let wanted = min(Self.partCount, min(size, range.upperBound) - offset)
+                    let count = try read(source, into: buffer, wanted, at: offset)
+                    try system { () throws(Errno) in try disk.write(file, buffer, count: count, at: offset) }
                     offset += count
                 }
             }
             try system { () throws(Errno) in try disk.truncate(file, to: size) }
         }
+    }
+
+    /// At least one byte; zeros for a page of a bad sector.
+    private func read(
+        _ source: Int32, into buffer: UnsafeMutableRawPointer, _ wanted: Int, at offset: Int
+    ) throws(VaultError) -> Int {
+        for count in [wanted, min(wanted, 4096 - offset % 4096)] {
+            do throws(Errno) {
+                let got = try disk.read(source, into: buffer, count: count, at: offset)
+                if got > 0 { return got }
+                throw .ioError
+            } catch {
+                if error != .ioError { throw .system(error) }
+            }
+        }
+        let count = min(wanted, 4096 - offset % 4096)
+        buffer.initializeMemory(as: UInt8.self, repeating: 0, count: count)
+        return count
     }
 
     /// Likewise, of a few bytes.
@@ -47,24 +65,31 @@ struct LostAndFound {
             try disk.open(at: root, ReservedName.lostAndFound.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         }
         defer { disk.close(directory) }
-        let file = try system { () throws(Errno) in try make(description, in: directory) }
+        let (file, name) = try system { () throws(Errno) in try make(description, in: directory) }
         defer { disk.close(file) }
-        try body(file)
-        try system { () throws(Errno) in
-            try disk.sync(file)
-            try disk.sync(directory)
-            try disk.sync(root)
+        do throws(VaultError) {
+            try body(file)
+            try system { () throws(Errno) in
+                try disk.sync(file)
+                try disk.sync(directory)
+                try disk.sync(root)
+            }
+        } catch {
+            // Half of it would be taken for all, and on a full disk nothing is left over.
+            _ = Result { () throws(Errno) in try disk.remove(at: directory, name.cString) }
+            throw error
         }
     }
 
-    private func make(_ description: String, in directory: Int32) throws(Errno) -> Int32 {
+    private func make(_ description: String, in directory: Int32) throws(Errno) -> (Int32, StoredName) {
         var number = 0
         while true {
             let name = number == 0 ? description : "\(description).\(number)"
             do throws(Errno) {
-                return try disk.open(
-                    at: directory, StoredName(name).cString, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
-                    mode: 0o600)
+                let stored = StoredName(name)
+                let file = try disk.open(
+                    at: directory, stored.cString, flags: O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
+                return (file, stored)
             } catch {
                 guard error == .fileExists, number < 100_000 else { throw error }
                 number += 1

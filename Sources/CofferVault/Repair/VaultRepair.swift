@@ -5,17 +5,19 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// Heals what is damaged in a vault by another copy of it: block by block, each taken only if it verifies.
+/// Heals what is damaged in a vault's files by another copy of it: block by block, each taken only if it verifies; and the pieces of long names.
 ///
-/// Nothing is destroyed: before a stored file is changed, it is copied to `coffer.lost+found` in the vault's root. What was done need not be done again, so that it may stop at any point.
+/// Nothing is destroyed: before stored bytes are changed, they are copied to `coffer.lost+found` in the vault's root. What was done need not be done again, so that it may stop at any point.
 /// Nobody else may have the vault open for writing.
 public final class VaultRepair {
     /// What became of something damaged.
     public enum Outcome: Sendable, Equatable {
         /// It verifies, as far as the copy had what was needed: so many blocks, names, records or attributes were taken.
         case healed(Int)
-        /// Nothing of it could be read, and it is as the copy has it now: another version, perhaps.
+        /// Nothing of it could be read, and it is as the copy has it now: another version, perhaps. So many bytes.
         case replaced(Int)
+        /// Its end was none, and it ends as the copy's does now: at so many bytes.
+        case resized(Int)
         /// Some of it verifies, some still does not.
         case partly(Int)
         /// The copy does not have it, or has another version of it, or is damaged there too.
@@ -33,12 +35,15 @@ public final class VaultRepair {
     let scratch: Scratch
     let lost: LostAndFound
     private let isDryRun: Bool
+    /// Whether a file of which nothing can be read may become the copy's.
+    let mayReplace: Bool
     private let onOutcome: (CheckFinding, Outcome) -> Void
     private let onProgress: @Sendable (CheckTotals) -> Void
 
     /// A repair of `vault` by `copy`, another copy of the same vault, which is only read. With `isDryRun` nothing is changed, and what could be healed is told.
     public init(
-        _ vault: Vault, from copy: Vault, isDryRun: Bool, onOutcome: @escaping (CheckFinding, Outcome) -> Void,
+        _ vault: Vault, from copy: Vault, isDryRun: Bool, mayReplace: Bool = false,
+        onOutcome: @escaping (CheckFinding, Outcome) -> Void,
         onProgress: @escaping @Sendable (CheckTotals) -> Void
     ) throws(VaultError) {
         self.vault = vault
@@ -51,6 +56,7 @@ public final class VaultRepair {
         }
         lost = LostAndFound(disk: vault.disk, root: vault.rootDescriptor)
         self.isDryRun = isDryRun
+        self.mayReplace = mayReplace
         self.onOutcome = onOutcome
         self.onProgress = onProgress
     }
@@ -71,7 +77,8 @@ public final class VaultRepair {
                     if outcome == .failed(.noSpace) || outcome == .failed(.diskQuotaExceeded) { throw error }
                 }
                 switch outcome {
-                case .healed(let count), .partly(let count), .replaced(let count): healed += count
+                case .healed(let count), .partly(let count): healed += count
+                case .replaced, .resized: healed += 1
                 case .notHealed, .failed: break
                 }
                 // What cannot be healed is told once.
@@ -85,8 +92,10 @@ public final class VaultRepair {
 
     private func check() throws(VaultError) -> [CheckFinding] {
         let found = Mutex<[CheckFinding]>([])
+        var options = VaultCheck.Options()
+        options.mayChange = false
         let check = VaultCheck(
-            Tree(vault), options: .init(),
+            Tree(vault), options: options,
             onFinding: { finding in found.withLock { if finding.isLoss { $0.append(finding) } } },
             onProgress: onProgress)
         _ = try check.run()
@@ -98,10 +107,7 @@ public final class VaultRepair {
         switch kind {
         case .block, .hole, .end, .short, .size, .header:
             return try healContents(of: finding.place, changing: !isDryRun)
-        case .directory: return try healRecords(of: finding.place, changing: !isDryRun)
-        case .link: return try healLink(finding.place, changing: !isDryRun)
         case .name: return try healName(finding.place, changing: !isDryRun)
-        case .attribute: return try healAttributes(of: finding.place, changing: !isDryRun)
         default: return .notHealed
         }
     }
@@ -142,7 +148,7 @@ extension VaultRepair.Outcome {
     /// Whether something was healed.
     public var isProgress: Bool {
         switch self {
-        case .healed, .partly, .replaced: true
+        case .healed, .partly, .replaced, .resized: true
         case .notHealed, .failed: false
         }
     }
