@@ -35,7 +35,7 @@ struct KeyRotate: ParsableCommand {
 
     func run() throws {
         let directory = try VaultDirectory.open(vault)
-        try lock(directory)
+        try directory.lockAlone()
         let opened = try unlock.open(directory)
         try recover(directory, opened)
         var changes = KeyChanges(directory.configStore, opened)
@@ -54,30 +54,10 @@ struct KeyRotate: ParsableCommand {
         try report(changes.vault, totals, isResumed)
     }
 
-    /// Nobody else has the vault open, for reading neither: what they know of it would no longer be so.
-    private func lock(_ directory: VaultDirectory) throws(CommandError) {
-        do throws(Errno) {
-            if try directory.disk.tryLock(directory.descriptor, exclusive: true) { return }
-        } catch {
-            throw CommandError(error, "lock it", vault: vault)
-        }
-        throw CommandError(.busy, "\(quoted(vault)) is in use; unmount it first")
-    }
-
     private func recover(_ directory: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
-        let root: Int32
-        do throws(Errno) {
-            root = try directory.disk.duplicate(directory.descriptor)
-        } catch {
-            throw CommandError(error, "open it", vault: vault)
-        }
-        defer { directory.disk.close(root) }
-        try IntentLogOpening(
-            disk: directory.disk, root: root, opened: opened, vault: vault, logger: .init(label: "coffer"),
-            tellsOfRotation: false
-        ).beforeSharing()
+        try directory.recover(opened, tellingOfRotation: false)
         // What it holds is sealed under the key that is to go, and meant for files that are to be written anew.
-        guard !LogDirectory.isThere(disk: directory.disk, rootDescriptor: root) else {
+        guard !directory.hasIntentLog else {
             throw CommandError(
                 .inputOutput,
                 "\(quoted(vault)): not everything could be recovered since it was not unmounted the last time; mount it for writing, as its owner or as root, and unmount it first"
@@ -92,7 +72,7 @@ struct KeyRotate: ParsableCommand {
         let progress = RotationProgress()
         do throws(VaultError) {
             let rotation = try Rotation(
-                try content(of: opened, directory), onProblem: { problems.tell($0, $1, progress) },
+                try directory.content(opened, ring: opened.ring), onProblem: { problems.tell($0, $1, progress) },
                 onProgress: { progress.show($0) })
             try rotation.run()
             progress.clear()
@@ -110,28 +90,12 @@ struct KeyRotate: ParsableCommand {
         )
     }
 
-    private func content(of opened: UnlockedVault, _ directory: VaultDirectory) throws(VaultError) -> Vault {
-        do throws(CommandError) {
-            return try opened.content(of: directory)
-        } catch {
-            throw .system(.tooManyOpenFiles)
-        }
-    }
-
     /// The last look before the old key goes.
     private func check(_ opened: UnlockedVault, _ directory: VaultDirectory) throws(CommandError) {
         let problems = ProblemLines(vault: vault)
         let progress = RotationProgress()
         do throws(VaultError) {
-            let root: Int32
-            do throws(Errno) {
-                root = try directory.disk.duplicate(directory.descriptor)
-            } catch {
-                throw .system(error)
-            }
-            let content = Vault(
-                disk: directory.disk, rootDescriptor: root, ring: try newest(of: opened),
-                vaultID: opened.config.vaultID, cipher: opened.config.cipher, nameMax: opened.config.nameMax)
+            let content = try directory.content(opened, ring: try newest(of: opened))
             try Rotation(
                 content, onProblem: { problems.tell($0, $1, progress) },
                 onProgress: { progress.show($0, checking: true) }

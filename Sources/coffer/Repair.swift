@@ -46,15 +46,16 @@ struct Repair: ParsableCommand {
         _ = coffer_raise_nofile_limit()
         let directory = try VaultDirectory.open(vault)
         let other = try VaultDirectory.open(from)
-        try lock(directory)
+        try directory.lockAlone()
         let opened = try unlock.open(directory)
         try requireSame(other, opened)
-        if !dryRun { try recover(directory, opened) }
+        if !dryRun { try directory.recover(opened, tellingOfRotation: true) }
         let progress = RepairProgress(isDryRun: dryRun)
         let left: [CheckFinding]
         do throws(VaultError) {
             let repair = try VaultRepair(
-                try content(of: opened, directory), from: try content(of: opened, other), isDryRun: dryRun,
+                try directory.content(opened, ring: opened.ring), from: try other.content(opened, ring: opened.ring),
+                isDryRun: dryRun,
                 mayReplace: replace,
                 onOutcome: progress.tell, onProgress: progress.show)
             left = try repair.run()
@@ -85,44 +86,11 @@ struct Repair: ParsableCommand {
                 : "\(quoted(vault)): everything verifies now; what was changed is in coffer.lost+found as it was")
     }
 
-    private func lock(_ directory: VaultDirectory) throws(CommandError) {
-        do throws(Errno) {
-            if try directory.disk.tryLock(directory.descriptor, exclusive: true) { return }
-        } catch {
-            throw CommandError(error, "lock it", vault: vault)
-        }
-        throw CommandError(.busy, "\(quoted(vault)) is in use; unmount it first")
-    }
-
     /// The copy's configuration says which vault it is of; that is believed, for what is taken from it has to verify anyway.
     private func requireSame(_ other: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
         let file = try CommandError.naming(from) { () throws(KeysError) in try other.configStore.load() }
         guard file.unverified.vaultID == opened.config.vaultID else {
             throw CommandError(.usage, "\(quoted(from)) is a copy of another vault than \(quoted(vault))")
-        }
-    }
-
-    private func recover(_ directory: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
-        let root: Int32
-        do throws(Errno) {
-            root = try directory.disk.duplicate(directory.descriptor)
-        } catch {
-            throw CommandError(error, "open it", vault: vault)
-        }
-        defer { directory.disk.close(root) }
-        try IntentLogOpening(
-            disk: directory.disk, root: root, opened: opened, vault: vault, logger: .init(label: "coffer")
-        ).beforeSharing()
-    }
-
-    private func content(of opened: UnlockedVault, _ directory: VaultDirectory) throws(VaultError) -> Vault {
-        do throws(Errno) {
-            return Vault(
-                disk: directory.disk, rootDescriptor: try directory.disk.duplicate(directory.descriptor),
-                ring: opened.ring, vaultID: opened.config.vaultID, cipher: opened.config.cipher,
-                nameMax: opened.config.nameMax)
-        } catch {
-            throw .system(error)
         }
     }
 }

@@ -34,7 +34,7 @@ struct FaultTests {
     private func run(seed: UInt64, _ error: Errno, isPartial: Bool, isLasting: Bool) throws {
         let whole = try FaultSession(seed: seed)
         try whole.run(failing: nil, error, isPartial: isPartial, isLasting: isLasting)
-        #expect(whole.calls > 50)
+        #expect(whole.calls > 30)
         for call in 0..<whole.calls {
             let session = try FaultSession(seed: seed)
             do {
