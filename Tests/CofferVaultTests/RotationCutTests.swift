@@ -186,4 +186,42 @@ struct RotationCutTests {
         print("\(tried) of \(call) calls of a rotation failed, of which \(failed) stopped it")
         #expect(call > 400 && tried > 50 && failed > 5)
     }
+
+    /// A disk that keeps something else than what it was given: what is read back is not what was written, so nothing is exchanged for it, and all is as it was.
+    @Test(arguments: ["/d/moved/c/blocks", "/a/small"]) func whatDoesNotReadBackTakesNoPlace(path: String) throws {
+        let vault = try TreeVault(nameMax: 143)
+        try Self.fill(vault, attributes: false)
+        let expected = try Self.text(vault)
+        let inode = try vault.entry(path).status.st_ino
+        let disk = ForgetfulDisk()
+        func root() throws -> Int32 { try openFile(vault.home.file("vault"), flags: O_RDONLY | O_DIRECTORY) }
+        let both = try TreeVault(nameMax: 143, epochs: [0, 1], disk: disk, rootDescriptor: try root())
+        disk.size = try vault.entry(path).status.st_size
+        var problems = 0
+        let rotation = try Rotation(both.vault, onProblem: { _, _ in problems += 1 }, onProgress: { _ in })
+        do {
+            try rotation.run()
+            #expect(problems > 0)
+        } catch {
+            guard case .damaged = error else { throw error }
+        }
+        #expect(disk.hasChanged)
+        #expect(try Self.text(both) == expected)
+        #expect(try both.entry(path).status.st_ino == inode)
+        try Self.finish(Disk(), root, expected, attributes: false)
+    }
+}
+
+/// Changes a byte of what is written at a block's end to a file that is as large as `size` then.
+private final class ForgetfulDisk: Disk, @unchecked Sendable {
+    var size: Int = -1
+    private(set) var hasChanged = false
+
+    override func write(_ descriptor: Int32, _ buffer: UnsafeRawPointer, count: Int, at offset: Int) throws(Errno) {
+        try super.write(descriptor, buffer, count: count, at: offset)
+        guard offset + count == size, count > BlockGeometry.overhead else { return }
+        let last = (buffer + count - 1).load(as: UInt8.self)
+        try super.write(descriptor, bytes: [last ^ 1], at: offset + count - 1)
+        hasChanged = true
+    }
 }
