@@ -62,6 +62,13 @@ public final class SecretKey: @unchecked Sendable {
         try self.init { target in target.copyBytes(from: bytes) }
     }
 
+    /// Up to 32 bytes, which are wiped, filled up with zeros; `invalidParameter` for more.
+    public convenience init(consuming bytes: inout [UInt8]) throws(CryptoError) {
+        defer { wipe(&bytes) }
+        guard bytes.count <= Self.byteCount else { throw .invalidParameter }
+        try self.init { target in bytes.withUnsafeBytes { target.copyMemory(from: $0) } }
+    }
+
     /// A fresh random key.
     public static func random() throws(CryptoError) -> SecretKey {
         try SecretKey { target in Random.fill(target) }

@@ -70,6 +70,13 @@ public struct DirectoryRecords: Sendable {
         return DirectoryIdentity(derived: derived, pins: pins, isMarked: isMarked, isClosed: isClosed)
     }
 
+    /// How many of a well-formed file's records do not verify at the place that derives `derived`: they are of another place, or damaged.
+    public func strangerCount(_ bytes: [UInt8], derived: DirectoryID) -> Int {
+        stride(from: 8, to: bytes.count - Self.recordCount + 1, by: Self.recordCount).count { start in
+            open(Array(bytes[start..<(start + Self.recordCount)]), at: derived) == nil
+        }
+    }
+
     private func open(_ record: [UInt8], at place: DirectoryID) -> [UInt8]? {
         for cipher in ciphers {
             if let payload = try? cipher.open(record, associatedData: place.bytes) { return payload }

@@ -20,7 +20,10 @@ public enum RotationRecord: Equatable, Sendable {
     private static let linksKind: UInt8 = 3
 
     /// The record's bytes, under the ring's newest epoch.
-    public func sealed(under ring: KeyRing) -> [UInt8] {
+    public func sealed(under ring: KeyRing) -> [UInt8] { sealed(under: ring, nonce: Random.bytes(24)) }
+
+    /// As above with a given 24-byte nonce: for test vectors only.
+    func sealed(under ring: KeyRing, nonce: [UInt8]) -> [UInt8] {
         let (kind, text) =
             switch self {
             case .names(let header, let paths): (Self.namesKind, header + paths.flatMap { Self.text($0) })
@@ -32,7 +35,8 @@ public enum RotationRecord: Equatable, Sendable {
             case .mode(let mode, let path):
                 (Self.modeKind, withUnsafeBytes(of: mode.littleEndian) { Array($0) } + Self.text(path))
             }
-        let sealed = SmallAEAD(key: ring.newestSubkey(.log)).seal(text, associatedData: Self.label + [kind])
+        let sealed = SmallAEAD(key: ring.newestSubkey(.log)).seal(
+            text, associatedData: Self.label + [kind], nonce: nonce)
         return [kind, ring.newest] + sealed
     }
 

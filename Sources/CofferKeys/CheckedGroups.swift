@@ -15,6 +15,8 @@ enum CheckedGroups {
         case count(found: Int, expected: Int)
         /// This group, from 1, is not what was written down.
         case group(Int)
+        /// It begins as those of another kind or version do.
+        case version
     }
 
     static let bitsPerGroup = 20
@@ -45,13 +47,16 @@ enum CheckedGroups {
         return groups
     }
 
-    /// The whole bytes in numbers of 20 bits, behind the first `dropped` bits; the caller wipes them.
-    static func bytes(_ groups: [UInt32], droppingBits dropped: Int) -> [UInt8] {
+    /// The whole bytes in a text of `count` groups, behind four bits that are `version`; the caller wipes them.
+    static func bytes(_ text: [UInt8], count: Int, version: UInt8) throws(Problem) -> [UInt8] {
+        var groups = try numbers(text, count: count)
+        defer { groups.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } } }
+        guard groups[0] >> 16 == version else { throw .version }
         var bytes: [UInt8] = []
         // No growing, which would leave copies.
         bytes.reserveCapacity(groups.count * bitsPerGroup / 8)
         var value: UInt64 = 0
-        var held = -dropped
+        var held = -4
         for group in groups {
             value = value << bitsPerGroup | UInt64(group)
             held += bitsPerGroup

@@ -7,7 +7,7 @@ import CofferFormat
 public final class RecoveryShare: Sendable {
     private static let version: UInt8 = 2
     static let secretCount = 22
-    private static let groupCount = 11
+    static let groupCount = 11
 
     /// Which one it is, from 1.
     public let number: UInt8
@@ -23,17 +23,14 @@ public final class RecoveryShare: Sendable {
         self.number = number
         self.threshold = threshold
         self.set = set
-        var padded = piece + [UInt8](repeating: 0, count: SecretKey.byteCount - piece.count)
-        wipe(&piece)
-        defer { wipe(&padded) }
-        self.piece = try SecretKey(copying: padded)
+        self.piece = try SecretKey(consuming: &piece)
     }
 
     /// The piece that a person typed, in UTF-8, which the caller wipes.
     public static func parse(_ text: [UInt8]) throws(KeysError) -> RecoveryShare {
-        var numbers: [UInt32]
+        var bytes: [UInt8]
         do {
-            numbers = try CheckedGroups.numbers(text, count: groupCount)
+            bytes = try CheckedGroups.bytes(text, count: groupCount, version: version)
         } catch {
             switch error {
             case .count(let found, let expected):
@@ -42,11 +39,9 @@ public final class RecoveryShare: Sendable {
                         ? "it is a recovery code, which opens the vault by itself"
                         : "it has \(found) groups, and a piece has \(expected)")
             case .group(let number): throw .unusableShare("group \(number) is not as it was printed")
+            case .version: throw .unusableShare("it is of another version of coffer")
             }
         }
-        defer { numbers.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } } }
-        guard numbers[0] >> 16 == version else { throw .unusableShare("it is of another version of coffer") }
-        var bytes = CheckedGroups.bytes(numbers, droppingBits: 4)
         defer { wipe(&bytes) }
         var piece = Array(bytes[5..<(5 + secretCount)])
         guard bytes[0] >= 1, bytes[1] >= 2 else { throw .unusableShare("no piece says what it says") }

@@ -25,11 +25,8 @@ public final class RecoveryCode: Sendable {
     /// One of given 22 bytes, which are wiped: for test vectors.
     convenience init(consuming bytes: inout [UInt8]) throws(KeysError) {
         precondition(bytes.count == Self.secretCount)
-        var padded = bytes + [UInt8](repeating: 0, count: SecretKey.byteCount - bytes.count)
-        wipe(&bytes)
-        defer { wipe(&padded) }
         do {
-            self.init(secret: try SecretKey(copying: padded))
+            self.init(secret: try SecretKey(consuming: &bytes))
         } catch {
             throw KeysError(error)
         }
@@ -37,22 +34,20 @@ public final class RecoveryCode: Sendable {
 
     /// The code that a person typed, in UTF-8, which the caller wipes.
     public static func parse(_ text: [UInt8]) throws(KeysError) -> RecoveryCode {
-        var numbers: [UInt32]
+        var bytes: [UInt8]
         do {
-            numbers = try CheckedGroups.numbers(text, count: groupCount)
+            bytes = try CheckedGroups.bytes(text, count: groupCount, version: version)
         } catch {
             switch error {
             case .count(let found, let expected):
                 throw .mistypedCode(
-                    found == 11
+                    found == RecoveryShare.groupCount
                         ? "it is a piece of one, which opens the vault with others (--shares)"
                         : "it has \(found) groups, and a recovery code has \(expected)")
             case .group(let number): throw .mistypedCode("group \(number) is not as it was printed")
+            case .version: throw .mistypedCode("it is of a newer version of coffer")
             }
         }
-        defer { numbers.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } } }
-        guard numbers[0] >> 16 == version else { throw .mistypedCode("it is of a newer version of coffer") }
-        var bytes = CheckedGroups.bytes(numbers, droppingBits: 4)
         return try RecoveryCode(consuming: &bytes)
     }
 
@@ -72,7 +67,7 @@ public struct RecoverySlot: SlotType, SlotMaker {
     public typealias Slot = RecoverySlot
     /// The slot's `type` in coffer.json.
     public static let typeName = "recovery"
-    private static let saltCount = 16
+    private static let derivation: StaticString = "coffer.slot.recovery"
 
     private let code: RecoveryCode
 
@@ -84,32 +79,17 @@ public struct RecoverySlot: SlotType, SlotMaker {
     /// Throws the first member that is not as it should be; a try costs nothing.
     public static func check(_ slot: KeySlot, path: String) throws(ConfigError) -> UInt64 {
         try slot.checkWrap(path: path)
-        _ = try slot.bytes("salt", count: saltCount, path: path)
+        try slot.checkSalt(path: path)
         return 0
     }
 
     /// What the code yields with the slot's salt.
     public func key(for slot: KeySlot) throws(KeysError) -> SecretKey {
-        let salt: [UInt8]
-        do {
-            salt = try slot.bytes("salt", count: Self.saltCount, path: "slot \(slot.id)")
-        } catch {
-            throw .config(error)
-        }
-        return try key(salt: salt)
+        try slot.saltedKey(of: code.secret, Self.derivation)
     }
 
     /// Its members, and the key that they and the secret yield.
     public func newMembers() throws(KeysError) -> (members: [KeySlot.Member], key: SecretKey) {
-        let salt = Random.bytes(Self.saltCount)
-        return ([.init(name: "salt", value: .text(Base64URL.text(salt)))], try key(salt: salt))
-    }
-
-    private func key(salt: [UInt8]) throws(KeysError) -> SecretKey {
-        do {
-            return try code.secret.derived("coffer.slot.recovery", salt)
-        } catch {
-            throw KeysError(error)
-        }
+        try KeySlot.newSaltedKey(of: code.secret, Self.derivation)
     }
 }

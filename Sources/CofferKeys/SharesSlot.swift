@@ -5,7 +5,7 @@ public import CofferFormat
 public struct SharesSlot: SlotType {
     /// The slot's `type` in coffer.json.
     public static let typeName = "shares"
-    fileprivate static let saltCount = 16
+    fileprivate static let derivation: StaticString = "coffer.slot.shares"
 
     /// 22 bytes, filled up with zeros.
     private let secret: SecretKey
@@ -35,10 +35,7 @@ public struct SharesSlot: SlotType {
         defer { for index in pieces.indices { wipe(&pieces[index].bytes) } }
         do throws(CryptoError) {
             var joined = try SecretSharing.join(pieces)
-            defer { wipe(&joined) }
-            var padded = joined + [UInt8](repeating: 0, count: SecretKey.byteCount - joined.count)
-            defer { wipe(&padded) }
-            secret = try SecretKey(copying: padded)
+            secret = try SecretKey(consuming: &joined)
         } catch {
             throw KeysError(error)
         }
@@ -47,7 +44,7 @@ public struct SharesSlot: SlotType {
     /// Throws the first member that is not as it should be; a try costs nothing.
     public static func check(_ slot: KeySlot, path: String) throws(ConfigError) -> UInt64 {
         try slot.checkWrap(path: path)
-        _ = try slot.bytes("salt", count: saltCount, path: path)
+        try slot.checkSalt(path: path)
         guard let set = slot.text("set"), Hex.decode(set)?.count == 3 else {
             throw .field("\(path).set", problem: "is not 6 hexadecimal digits")
         }
@@ -62,21 +59,7 @@ public struct SharesSlot: SlotType {
 
     /// What the joined secret yields with the slot's salt.
     public func key(for slot: KeySlot) throws(KeysError) -> SecretKey {
-        let salt: [UInt8]
-        do {
-            salt = try slot.bytes("salt", count: Self.saltCount, path: "slot \(slot.id)")
-        } catch {
-            throw .config(error)
-        }
-        return try Self.key(secret, salt: salt)
-    }
-
-    fileprivate static func key(_ secret: SecretKey, salt: [UInt8]) throws(KeysError) -> SecretKey {
-        do {
-            return try secret.derived("coffer.slot.shares", salt)
-        } catch {
-            throw KeysError(error)
-        }
+        try slot.saltedKey(of: secret, Self.derivation)
     }
 }
 
@@ -97,11 +80,8 @@ public struct NewShares: SlotMaker {
 
     /// One of given 22 bytes, which are wiped: for test vectors.
     init(threshold: Int, count: Int, set: [UInt8], consuming bytes: inout [UInt8]) throws(KeysError) {
-        var padded = bytes + [UInt8](repeating: 0, count: SecretKey.byteCount - bytes.count)
-        wipe(&bytes)
-        defer { wipe(&padded) }
         do throws(CryptoError) {
-            secret = try SecretKey(copying: padded)
+            secret = try SecretKey(consuming: &bytes)
             var pieces = try SecretSharing.split(
                 secret, byteCount: RecoveryShare.secretCount, threshold: threshold, count: count)
             var shares: [RecoveryShare] = []
@@ -119,13 +99,12 @@ public struct NewShares: SlotMaker {
     /// Its members, and the key that they and the secret yield.
     public func newMembers() throws(KeysError) -> (members: [KeySlot.Member], key: SecretKey) {
         guard let first = shares.first else { throw .unusableShare("there is none") }
-        let salt = Random.bytes(SharesSlot.saltCount)
+        let (salted, key) = try KeySlot.newSaltedKey(of: secret, SharesSlot.derivation)
         let members: [KeySlot.Member] = [
             .init(name: "set", value: .text(first.setName)),
             .init(name: "threshold", value: .number(UInt64(first.threshold))),
             .init(name: "count", value: .number(UInt64(shares.count))),
-            .init(name: "salt", value: .text(Base64URL.text(salt))),
         ]
-        return (members, try SharesSlot.key(secret, salt: salt))
+        return (members + salted, key)
     }
 }

@@ -105,6 +105,34 @@ extension KeySlot {
     /// Bytes of a wrapped ring key.
     static let wrapCount = SecretKey.byteCount + KeyWrap.overhead
 
+    private static let saltCount = 16
+
+    /// Checks the member that keeps equal secrets of two vaults from yielding one key.
+    func checkSalt(path: String) throws(ConfigError) { _ = try bytes("salt", count: Self.saltCount, path: path) }
+
+    /// What a secret that nobody can guess yields with this slot's salt.
+    func saltedKey(of secret: SecretKey, _ label: StaticString) throws(KeysError) -> SecretKey {
+        let salt: [UInt8]
+        do {
+            salt = try bytes("salt", count: Self.saltCount, path: "slot \(id)")
+        } catch {
+            throw .config(error)
+        }
+        do {
+            return try secret.derived(label, salt)
+        } catch {
+            throw KeysError(error)
+        }
+    }
+
+    /// A new salt, and what the secret yields with it.
+    static func newSaltedKey(
+        of secret: SecretKey, _ label: StaticString
+    ) throws(KeysError) -> (members: [Member], key: SecretKey) {
+        let members = [Member(name: "salt", value: .text(Base64URL.text(Random.bytes(saltCount))))]
+        return (members, try KeySlot(members: members).saltedKey(of: secret, label))
+    }
+
     /// A member that is the base64url of `count` bytes.
     func bytes(_ name: String, count: Int, path: String) throws(ConfigError) -> [UInt8] {
         guard let bytes = text(name).flatMap({ Base64URL.decode($0) }), bytes.count == count else {

@@ -21,6 +21,16 @@ extension Vault {
 
     /// As ``identity(of:derived:)``, with damage for records that mean nothing: before something is written in their place.
     func recordedIdentity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
+        guard let bytes = try recordBytes(of: descriptor) else { return DirectoryIdentity(derived: derived) }
+        do throws(FormatError) {
+            return try records.decode(bytes, derived: derived)
+        } catch {
+            throw .damaged(Damage(.directory))
+        }
+    }
+
+    /// What is in `coffer.dir`; nil where there is none, damage where that is no file.
+    func recordBytes(of descriptor: Int32) throws(VaultError) -> [UInt8]? {
         let file: Int32
         do throws(Errno) {
             // Without O_NONBLOCK a fifo of this name would be waited for.
@@ -28,7 +38,7 @@ extension Vault {
                 at: descriptor, ReservedName.directory.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
         } catch {
             switch error {
-            case .noSuchFileOrDirectory: return DirectoryIdentity(derived: derived)
+            case .noSuchFileOrDirectory: return nil
             case .tooManySymbolicLinkLevels: throw .damaged(Damage(.directory))
             default: throw .system(error)
             }
@@ -36,13 +46,8 @@ extension Vault {
         defer { disk.close(file) }
         let status = try system { () throws(Errno) in try disk.status(file) }
         guard status.st_mode & S_IFMT == S_IFREG else { throw .damaged(Damage(.directory)) }
-        let bytes = try system { () throws(Errno) in
+        return try system { () throws(Errno) in
             try disk.readBytes(file, limit: DirectoryRecords.maximumByteCount + 1)
-        }
-        do throws(FormatError) {
-            return try records.decode(bytes, derived: derived)
-        } catch {
-            throw .damaged(Damage(.directory))
         }
     }
 

@@ -97,7 +97,7 @@ final class CheckLines: Sendable {
             switch finding.kind {
             case .damage: state.isDamaged = true
             case .unreadable, .busy: state.isUnreadable = true
-            case .orphan, .conflictCopy, .leftover, .reconstructed: break
+            case .orphan, .strangeRecord, .conflictCopy, .leftover, .reconstructed: break
             }
             if keepsAll { state.all.append(shown) }
         }
@@ -149,6 +149,8 @@ extension CheckFinding.Kind {
         case .damage(let kind): kind.rawValue
         case .unreadable(let code): "cannot be read: \(String(cString: strerror(code.rawValue)))"
         case .orphan: "a piece of a name or link that nothing goes with; it means nothing"
+        case .strangeRecord:
+            "its coffer.dir has a record of another place, or a damaged one; what needs that is named as not verifying"
         case .conflictCopy:
             "encrypted content under none of Coffer's names, like a sync tool's conflict copy; it is not shown"
         case .leftover: "left half-made by a crash; it means nothing"

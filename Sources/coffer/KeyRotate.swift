@@ -48,10 +48,15 @@ struct KeyRotate: ParsableCommand {
             KeyEditing.remember(changes.vault, vault)
         }
         let totals = try reseal(changes.vault, directory)
-        try check(changes.vault, directory)
+        try check(changes.vault, directory, totals)
         try CommandError.naming(vault) { () throws(KeysError) in try changes.endRotation() }
         KeyEditing.remember(changes.vault, vault)
         try report(changes.vault, totals, isResumed)
+        if directory.holdsLostAndFound {
+            Report.note(
+                "what repairs put into \(ReservedName.lostAndFound) stays encrypted with the key of before; remove it when you are sure"
+            )
+        }
     }
 
     private func recover(_ directory: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
@@ -68,7 +73,7 @@ struct KeyRotate: ParsableCommand {
     private func reseal(
         _ opened: UnlockedVault, _ directory: VaultDirectory
     ) throws(CommandError) -> RotationTotals {
-        let problems = ProblemLines(vault: vault)
+        let problems = ProblemLines()
         let progress = RotationProgress()
         do throws(VaultError) {
             let rotation = try Rotation(
@@ -91,15 +96,17 @@ struct KeyRotate: ParsableCommand {
     }
 
     /// The last look before the old key goes.
-    private func check(_ opened: UnlockedVault, _ directory: VaultDirectory) throws(CommandError) {
-        let problems = ProblemLines(vault: vault)
+    private func check(
+        _ opened: UnlockedVault, _ directory: VaultDirectory, _ totals: RotationTotals
+    ) throws(CommandError) {
+        let problems = ProblemLines()
         let progress = RotationProgress()
         do throws(VaultError) {
             let content = try directory.content(opened, ring: try newest(of: opened))
             try Rotation(
                 content, onProblem: { problems.tell($0, $1, progress) },
                 onProgress: { progress.show($0, checking: true) }
-            ).look()
+            ).look(after: totals)
             progress.clear()
         } catch {
             progress.clear()

@@ -215,7 +215,7 @@ struct Mount: ParsableCommand {
                 flags.isReadOnly = true
                 Report.warning("\(quoted(vault)) is on a read-only file system; mounting it read-only")
             }
-            if try lockUnlessMounted(directory, source: source, exclusive: !flags.isReadOnly && !flags.isShared) {
+            if try directory.lockUnlessMounted(source: source, exclusive: !flags.isReadOnly && !flags.isShared) {
                 return
             }
         } catch {
@@ -227,19 +227,6 @@ struct Mount: ParsableCommand {
                 ? "\(quoted(vault)) is mounted for writing; unmount it first"
                 : "\(quoted(vault)) is in use by another coffer; unmount it first, or mount with --read-only or --shared beside others that do"
         )
-    }
-
-    /// Takes the vault's lock. A driver whose mount is already gone may still be writing what programs left it: umount(8) does not
-    /// wait for that, so this does, for ten seconds at most. While the vault is mounted, nobody waits.
-    private func lockUnlessMounted(
-        _ directory: VaultDirectory, source: String, exclusive: Bool
-    ) throws(Errno) -> Bool {
-        for _ in 0..<200 {
-            if try directory.disk.tryLock(directory.descriptor, exclusive: exclusive) { return true }
-            if Mountpoint.mounts().contains(where: { $0.source == source }) { return false }
-            usleep(50_000)
-        }
-        return false
     }
 
     private static func checkFUSE() throws(CommandError) {

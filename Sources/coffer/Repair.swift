@@ -55,9 +55,7 @@ struct Repair: ParsableCommand {
         do throws(VaultError) {
             let repair = try VaultRepair(
                 try directory.content(opened, ring: opened.ring), from: try other.content(opened, ring: opened.ring),
-                isDryRun: dryRun,
-                mayReplace: replace,
-                onOutcome: progress.tell, onProgress: progress.show)
+                isDryRun: dryRun, mayReplace: replace, onOutcome: progress.tell, onProgress: progress.show)
             left = try repair.run()
         } catch {
             progress.clear()
@@ -88,6 +86,10 @@ struct Repair: ParsableCommand {
 
     /// The copy's configuration says which vault it is of; that is believed, for what is taken from it has to verify anyway.
     private func requireSame(_ other: VaultDirectory, _ opened: UnlockedVault) throws(CommandError) {
+        guard
+            try CommandError.naming(from, { () throws(KeysError) in try VaultOpening.location(of: from) })
+                != CommandError.naming(vault, { () throws(KeysError) in try VaultOpening.location(of: vault) })
+        else { throw CommandError(.usage, "\(quoted(from)) is \(quoted(vault)) itself; another copy of it is needed") }
         let file = try CommandError.naming(from) { () throws(KeysError) in try other.configStore.load() }
         guard file.unverified.vaultID == opened.config.vaultID else {
             throw CommandError(.usage, "\(quoted(from)) is a copy of another vault than \(quoted(vault))")

@@ -36,13 +36,8 @@ struct RotationReport: Encodable {
 final class ProblemLines {
     /// How many are named.
     private static let limit = 100
-    private let vault: String
     private(set) var count = 0
     private(set) var hasDamage = false
-
-    init(vault: String) {
-        self.vault = vault
-    }
 
     /// One more.
     func tell(_ place: TreePlace, _ error: VaultError, _ progress: RotationProgress) {

@@ -24,6 +24,11 @@ final class VaultReading {
             throw CommandError(error, "lock it", vault: directory.path)
         }
         tree = Tree(try unlock.open(directory).content(of: directory))
+        if isLocked && directory.hasIntentLog {
+            Report.note(
+                "\(quoted(path)) was not unmounted the last time, or is a copy of a mounted vault; what was being written then may not verify until it is mounted for writing once"
+            )
+        }
         if !isLocked {
             Report.note(
                 "\(quoted(path)) is mounted read-write, or its key is being rotated; what was not yet written does not show"

@@ -98,7 +98,7 @@ struct RotationCutTests {
         #expect(problems == [])
         let new = try TreeVault(nameMax: 143, epochs: [1], disk: disk, rootDescriptor: try root())
         let look = try Rotation(new.vault, onProblem: { problems.append("\($0.path): \($1)") }, onProgress: { _ in })
-        try look.look()
+        try look.look(after: rotation.totals)
         #expect(problems == [])
         #expect(try text(new, attributes: attributes) == expected)
         #expect(try new.list() == both.list())
@@ -185,6 +185,31 @@ struct RotationCutTests {
         }
         print("\(tried) of \(call) calls of a rotation failed, of which \(failed) stopped it")
         #expect(call > 400 && tried > 50 && failed > 5)
+    }
+
+    /// What a mode's record says takes from a directory's owner, and gives nobody anything.
+    @Test func aModeIsOnlyTakenBack() throws {
+        let vault = try TreeVault(nameMax: 143)
+        try vault.makeDirectory("/a", mode: 0o755)
+        try vault.makeFile("/f", mode: 0o600)
+        let pending = RotationDirectory(
+            disk: Disk(), root: vault.vault.rootDescriptor, ring: vault.vault.ring)
+        func stored(_ path: String) throws -> StoredName { try vault.entry(path).name.entry }
+        func mode(_ path: String) throws -> mode_t { try vault.entry(path).status.st_mode & 0o7777 }
+        try pending.write(.mode(0o500, path: [try stored("/a")]))
+        #expect(try pending.isPending())
+        try pending.settle()
+        #expect(try mode("/a") == 0o555 && !pending.isPending())
+        for record: RotationRecord in [
+            .mode(0o4777, path: [try stored("/a")]), .mode(0o4777, path: [try stored("/f")]),
+            .mode(0o7000, path: [StoredName("nothing")]),
+        ] {
+            try pending.write(record)
+            try pending.settle()
+            #expect(try mode("/a") == 0o555 && mode("/f") == 0o600)
+        }
+        try pending.remove()
+        #expect(try !vault.raw().contains("coffer.rotation"))
     }
 
     /// A disk that keeps something else than what it was given: what is read back is not what was written, so nothing is exchanged for it, and all is as it was.

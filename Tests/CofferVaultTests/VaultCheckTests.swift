@@ -188,6 +188,17 @@ struct VaultCheckTests {
         #expect(Set(found.map { "\($0.kind)" }) == ["leftover", "orphan", "conflictCopy"])
     }
 
+    /// A record that does not verify is told, and so is what needs it.
+    @Test func aRecordThatDoesNotVerify() throws {
+        let vault = try filled()
+        let records = try vault.storedDirectory("/d/moved") + "/coffer.dir"
+        var bytes = try rawBytes(records)
+        bytes[8 + 20] ^= 1
+        try setRawBytes(records, bytes)
+        let (totals, found) = try Self.check(vault)
+        #expect(totals.losses > 0 && found.contains { "\($0.kind)" == "strangeRecord" }, "\(found)")
+    }
+
     /// Half of a long name.
     @Test func aLongNameWithoutItsPieces() throws {
         let vault = try filled()

@@ -170,6 +170,8 @@ import Testing
         #expect(try coffer("check", "vault").status == 0)
         #expect(try vault.shell("ls vault/coffer.lost+found | wc -l") == "1")
         #expect(try coffer("cat", "vault:big").output == String(repeating: "z", count: 100_000))
+        let itself = try coffer("repair", "--from", "./vault/", "vault")
+        #expect(itself.status == 2 && itself.errors.contains("itself"), "\(itself)")
         // Of another vault nothing is taken.
         let other = try TestVault()
         try vault.shell("cp -a '\(other.path)' stranger")

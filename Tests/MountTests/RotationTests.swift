@@ -1,3 +1,6 @@
+import CofferDisk
+import CofferFormat
+import CofferKeys
 import Foundation
 import Glibc
 import Randomness
@@ -152,6 +155,35 @@ import Testing
         try expectSame(timesMayDiffer: true)
         try expectAnotherVault()
         #expect(try vault.log() == [])
+    }
+
+    /// A rotation that was cut short between two names of one file is finished by whatever mounts the vault for writing first, also one that shares it.
+    @Test(arguments: [[], ["--shared"], ["--no-log"]]) func aMountFinishesWhatWasCutShort(options: [String]) throws {
+        try vault.shell("mkdir src; echo both > src/a; ln src/a src/b; echo other > src/c")
+        try fill()
+        let directory = open(vault.path, O_RDONLY | O_DIRECTORY)
+        defer { close(directory) }
+        let store = ConfigStore(disk: Disk(), directory: directory)
+        var key = try contents(of: vault.directory + "/file")
+        var changes = KeyChanges(
+            store, try VaultUnlocker.unlock(try store.load(), with: KeyFileSlot(try KeyFile(consuming: &key))))
+        try changes.beginRotation()
+        let names = try vault.shell(
+            "cd vault; find . -type f -links 2 -printf '%P\n'"
+        ).split(separator: "\n").map(String.init)
+        try #require(names.count == 2)
+        // One of the names leads to the new file, the other to the old one.
+        try vault.shell(
+            "cd vault; mkdir coffer.rotation; cp -p \(names[0]) coffer.rotation/file; ln -f coffer.rotation/file \(names[0])"
+        )
+        let header = Array(try contents(of: vault.path + "/" + names[1]).prefix(32))
+        let record = RotationRecord.names(header: header, paths: names.map { [StoredName($0)] })
+        try Data(record.sealed(under: changes.vault.ring)).write(
+            to: URL(fileURLWithPath: vault.path + "/coffer.rotation/pending"))
+        let mount = try vault.mount(["--accept-changed-vault"] + options)
+        try vault.shell("echo more >> mnt/a; cat mnt/b > seen; ls vault/coffer.rotation > left")
+        #expect(try vault.shell("cat seen left; stat -c %h mnt/a") == "both\nmore\n2")
+        try mount.unmount()
     }
 
     @Test func damageKeepsBothKeys() throws {

@@ -11,6 +11,8 @@ public struct CheckFinding: Sendable {
         case unreadable(Errno)
         /// Pieces of a long name, or of a link's target, that no entry goes with: they mean nothing.
         case orphan
+        /// A record in a directory's `coffer.dir` that is of another place, as a crash leaves, or is damaged: what needs it does not verify.
+        case strangeRecord
         /// Encrypted content under a name that is none of Coffer's, as sync tools leave conflict copies.
         case conflictCopy
         /// What a crash left while it was being made: it means nothing.
@@ -41,7 +43,7 @@ public struct CheckFinding: Sendable {
     public var isLoss: Bool {
         switch kind {
         case .damage, .unreadable, .busy: true
-        case .orphan, .conflictCopy, .leftover, .reconstructed: false
+        case .orphan, .strangeRecord, .conflictCopy, .leftover, .reconstructed: false
         }
     }
 }

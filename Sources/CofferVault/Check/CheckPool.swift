@@ -11,8 +11,9 @@ final class CheckPool: @unchecked Sendable {
 
     private static let waitingLimit = 64
 
-    private var mutex = pthread_mutex_t()
-    private var changed = pthread_cond_t()
+    // At addresses that stay, as the system wants them.
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     // Guarded by `mutex`.
     private var jobs: [Job] = []
     private var isEnding = false
@@ -22,10 +23,13 @@ final class CheckPool: @unchecked Sendable {
     /// Starts as many threads as there are processors, or as are given.
     init(threadCount: Int, _ work: @escaping @Sendable (Job, Scratch) -> Void) throws(CryptoError) {
         self.work = work
-        pthread_mutex_init(&mutex, nil)
-        pthread_cond_init(&changed, nil)
-        for _ in 0..<threadCount {
-            let start = Start(pool: self, scratch: try Scratch())
+        // Before any thread waits for work that would never come.
+        var rooms: [Scratch] = []
+        for _ in 0..<threadCount { rooms.append(try Scratch()) }
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(changed, nil)
+        for scratch in rooms {
+            let start = Start(pool: self, scratch: scratch)
             var thread = pthread_t()
             let status = pthread_create(
                 &thread, nil,
@@ -35,14 +39,20 @@ final class CheckPool: @unchecked Sendable {
                     start.pool.serve(start.scratch)
                     return nil
                 }, Unmanaged.passRetained(start).toOpaque())
-            if status == 0 { threads.append(thread) }
+            if status == 0 {
+                threads.append(thread)
+            } else {
+                Unmanaged.passUnretained(start).release()
+            }
         }
         guard !threads.isEmpty else { throw .outOfMemory }
     }
 
     deinit {
-        pthread_cond_destroy(&changed)
-        pthread_mutex_destroy(&mutex)
+        pthread_cond_destroy(changed)
+        pthread_mutex_destroy(mutex)
+        changed.deallocate()
+        mutex.deallocate()
     }
 
     private final class Start {
@@ -57,34 +67,34 @@ final class CheckPool: @unchecked Sendable {
 
     /// Hands a job over, once there is room.
     func add(_ job: Job) {
-        pthread_mutex_lock(&mutex)
-        while jobs.count >= Self.waitingLimit { pthread_cond_wait(&changed, &mutex) }
+        pthread_mutex_lock(mutex)
+        while jobs.count >= Self.waitingLimit { pthread_cond_wait(changed, mutex) }
         jobs.append(job)
-        pthread_cond_broadcast(&changed)
-        pthread_mutex_unlock(&mutex)
+        pthread_cond_broadcast(changed)
+        pthread_mutex_unlock(mutex)
     }
 
     /// Waits until everything is done. Nothing may be added after.
     func finish() {
-        pthread_mutex_lock(&mutex)
+        pthread_mutex_lock(mutex)
         isEnding = true
-        pthread_cond_broadcast(&changed)
-        pthread_mutex_unlock(&mutex)
+        pthread_cond_broadcast(changed)
+        pthread_mutex_unlock(mutex)
         for thread in threads { pthread_join(thread, nil) }
         threads = []
     }
 
     private func serve(_ scratch: Scratch) {
         while true {
-            pthread_mutex_lock(&mutex)
-            while jobs.isEmpty && !isEnding { pthread_cond_wait(&changed, &mutex) }
+            pthread_mutex_lock(mutex)
+            while jobs.isEmpty && !isEnding { pthread_cond_wait(changed, mutex) }
             guard !jobs.isEmpty else {
-                pthread_mutex_unlock(&mutex)
+                pthread_mutex_unlock(mutex)
                 return
             }
             let job = jobs.removeFirst()
-            pthread_cond_broadcast(&changed)
-            pthread_mutex_unlock(&mutex)
+            pthread_cond_broadcast(changed)
+            pthread_mutex_unlock(mutex)
             work(job, scratch)
         }
     }

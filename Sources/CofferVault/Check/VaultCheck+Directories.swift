@@ -6,12 +6,17 @@ import SystemPackage
 /// What is in a ciphertext directory besides its entries.
 extension VaultCheck {
     /// A directory's records, and what has no place in it.
-    func look(at directory: TreeDirectory, in walk: TreeWalk) {
+    func look(at directory: TreeDirectory) {
         do throws(VaultError) {
             let place = directory.place
+            let (descriptor, derived) = (directory.directory.descriptor, directory.directory.identity.derived)
             do throws(VaultError) {
-                _ = try tree.vault.recordedIdentity(
-                    of: directory.directory.descriptor, derived: directory.directory.identity.derived)
+                _ = try tree.vault.recordedIdentity(of: descriptor, derived: derived)
+                if let bytes = try tree.vault.recordBytes(of: descriptor),
+                    tree.vault.records.strangerCount(bytes, derived: derived) > 0
+                {
+                    report(CheckFinding(place, .strangeRecord))
+                }
             } catch {
                 report(error, at: place)
             }

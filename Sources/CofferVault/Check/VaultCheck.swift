@@ -83,7 +83,7 @@ public final class VaultCheck: Sendable {
 
     private func walk(_ pool: CheckPool) throws(VaultError) {
         let walk = try TreeWalk(tree, from: try tree.root())
-        look(at: walk.directory, in: walk)
+        look(at: walk.directory)
         do throws(VaultError) {
             try lookAtAttributes(
                 of: walk.directory.directory.descriptor, S_IFDIR, AttributeCodec.noOwner, walk.directory.place)
@@ -92,13 +92,14 @@ public final class VaultCheck: Sendable {
         }
         while let step = try walk.next() {
             guard case .entry(let listed) = step else { continue }
-            let place = TreePlace(in: walk.directory.place, name: listed.name, stored: listed.stored.bytes)
+            var place = TreePlace(in: walk.directory.place, name: listed.name, stored: listed.stored.bytes)
             tell { $0.entries += 1 }
             do throws(VaultError) {
                 guard var entry = try tree.entry(listed, in: walk.directory) else { continue }
                 if entry.isPlaceholder && options.mayChange {
                     guard let again = try lookAgain(at: listed, in: walk.directory) else { continue }
                     entry = again
+                    place = walk.directory.place(of: again)
                 }
                 if entry.isPlaceholder { report(CheckFinding(place, .damage(.name))) }
                 if entry.isFile {
@@ -110,7 +111,7 @@ public final class VaultCheck: Sendable {
                 try lookAtAttributes(of: entry, place, in: walk.directory)
                 if entry.isDirectory {
                     try walk.enter(entry)
-                    look(at: walk.directory, in: walk)
+                    look(at: walk.directory)
                 }
             } catch {
                 report(error, at: place)
@@ -173,7 +174,7 @@ public final class VaultCheck: Sendable {
             var attempts = 0
             while true {
                 let before = try system { () throws(Errno) in try disk.status(job.descriptor) }
-                let (found, isReconstructed) = try contents(job, before, scratch)
+                let (found, isReconstructed) = try contents(job, before, isFirst: attempts == 0, scratch)
                 let after = try system { () throws(Errno) in try disk.status(job.descriptor) }
                 attempts += 1
                 let isUnchanged = FileStamp(before) == FileStamp(after)
@@ -203,14 +204,14 @@ public final class VaultCheck: Sendable {
     }
 
     private func contents(
-        _ job: CheckPool.Job, _ status: stat, _ scratch: Scratch
+        _ job: CheckPool.Job, _ status: stat, isFirst: Bool, _ scratch: Scratch
     ) throws(VaultError) -> ([CheckFinding], isReconstructed: Bool) {
         var check = FileCheck(disk: tree.vault.disk, ring: tree.vault.ring, scratch: scratch)
         let size = BlockGeometry.plausibleSize(cipherSize: status.st_size)
         do throws(VaultError) {
             let bad = try check.run(
                 job.descriptor, storedSize: status.st_size, contents: options.contents
-            ) { count in tell { $0.bytes += count } }
+            ) { count in if isFirst { tell { $0.bytes += count } } }
             let findings = bad.map { bad in
                 let (first, end) = (bad.blocks.lowerBound, bad.blocks.upperBound)
                 let plain = BlockGeometry.plainCount

@@ -14,6 +14,8 @@ extension VaultRepair {
         var replacesAll = false
         /// Blocks to be taken from the copy.
         var blocks: [Int] = []
+        /// Which of them are holes there, that something vouches for.
+        var holesThere: Set<Int> = []
         /// The stored size to be, where it is another.
         var storedSize: Int?
         /// Whether that is the copy's.
@@ -110,7 +112,7 @@ extension VaultRepair {
                 plan.replacesAll = true
                 plan.size = goodSize
                 if goodStatus.st_size != badStatus.st_size { plan.storedSize = Int(goodStatus.st_size) }
-                plan.blocks = Array(0..<goodCount)
+                try take([0..<goodCount], into: &plan, bad, good, goodSize, isGood)
                 return plan
             }
         }
@@ -207,6 +209,7 @@ extension VaultRepair {
                     plan.holes += 1
                 } else {
                     taken.insert(block)
+                    plan.holesThere.insert(block)
                 }
             }
         }
@@ -265,7 +268,7 @@ extension VaultRepair {
             let got = try system { () throws(Errno) in try disk.read(good, into: buffer, count: count, at: offset) }
             // Whatever happened to the copy since it was looked at: what is written is what verifies.
             let isHole = got == count && FileContents.isZero(buffer, count: plainCount)
-            var isSound = isHole
+            var isSound = isHole && plan.holesThere.contains(block)
             if !isHole && got == count {
                 isSound = try check.opens(buffer, block: block, count: plainCount, under: plan.header)
             }

@@ -12,7 +12,7 @@ import SystemPackage
 public final class VaultRepair {
     /// What became of something damaged.
     public enum Outcome: Sendable, Equatable {
-        /// It verifies, as far as the copy had what was needed: so many blocks, names, records or attributes were taken.
+        /// It verifies, as far as the copy had what was needed: so many blocks, headers, ends and names were taken.
         case healed(Int)
         /// Nothing of it could be read, and it is as the copy has it now: another version, perhaps. So many bytes.
         case replaced(Int)

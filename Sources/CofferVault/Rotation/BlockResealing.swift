@@ -88,15 +88,6 @@ struct BlockResealing: ~Copyable {
         }
     }
 
-    /// Reads a file through, and throws damage where anything does not verify.
-    func verify(_ file: Int32, storedSize: Int, _ header: FileHeader, _ ring: KeyRing) throws(VaultError) {
-        guard try system({ () throws(Errno) in try disk.readBytes(file, limit: FileHeader.byteCount) }) == header.bytes
-        else { throw .damaged(Damage(.header)) }
-        let opening = scratch.cipher(header.cipher)
-        opening.setOpeningKey(try setKey(of: header, ring, at: 0))
-        try pass(file, storedSize: storedSize, opening) { _, _ in }
-    }
-
     /// Opens all blocks in order, and gives `body` the first one's number and, for each, its plaintext size, or nil for a hole. The images are in the scratch's
     /// room for ciphertext, the plaintext in `plain`.
     private func pass(

@@ -160,9 +160,7 @@ extension Rotation {
                 of: source, status, header, RotationDirectory.file, in: directory)
             defer { disk.close(descriptor) }
             try system { () throws(Errno) in try disk.sync(descriptor) }
-            disk.forgetCached(descriptor)
-            try BlockResealing(disk: disk, scratch: scratch).verify(
-                descriptor, storedSize: Int(status.st_size), newHeader, vault.ring)
+            try verify(descriptor, storedSize: Int(status.st_size), newHeader)
         }
         return header.bytes
     }

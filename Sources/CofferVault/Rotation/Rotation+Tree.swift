@@ -12,20 +12,15 @@ extension Rotation {
         let derived: DirectoryID
     }
 
-    private struct Frame {
-        let place: TreePlace
-        var children: [Child]
-    }
-
     /// Everything below the root, and the root.
     func turnTree() throws(VaultError) {
         var trail = DirectoryTrail(disk: disk, first: vault.rootDescriptor)
         let root = try system { () throws(Errno) in
             try disk.open(at: vault.rootDescriptor, ".", flags: O_RDONLY | O_DIRECTORY)
         }
-        var frames = [Frame(place: TreePlace(), children: try turn(root, derived: vault.rootID, TreePlace()))]
-        while let child = frames[frames.count - 1].children.popLast() {
-            var found: [Child] = []
+        // What is left of each directory on the way.
+        var frames = [try turn(root, derived: vault.rootID, TreePlace())]
+        while let child = frames[frames.count - 1].popLast() {
             try attempt(child.place) { () throws(VaultError) in
                 let descriptor = try openDirectory(child.stored, in: trail.last)
                 let entered = try system { () throws(Errno) in try disk.duplicate(descriptor) }
@@ -36,11 +31,10 @@ extension Rotation {
                     throw .system(error)
                 }
                 // From here on the walk is in it, whatever fails.
-                frames.append(Frame(place: child.place, children: []))
-                found = try turn(descriptor, derived: child.derived, child.place)
-                frames[frames.count - 1].children = found
+                frames.append([])
+                frames[frames.count - 1] = try turn(descriptor, derived: child.derived, child.place)
             }
-            while frames.count > 1, frames[frames.count - 1].children.isEmpty {
+            while frames.count > 1, frames[frames.count - 1].isEmpty {
                 frames.removeLast()
                 try system { () throws(Errno) in try trail.leave() }
             }

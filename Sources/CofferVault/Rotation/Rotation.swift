@@ -80,9 +80,11 @@ public final class Rotation {
     }
 
     /// Looks through everything and changes nothing: for a vault whose ring holds the newest key only, before the others are given up. What that key does not open is a problem.
-    public func look() throws(VaultError) {
+    /// `last` is what the rotation before came to: how much there is.
+    public func look(after last: RotationTotals) throws(VaultError) {
         isLooking = true
-        try count()
+        totals.entryCount = last.entryCount
+        totals.byteCount = last.byteCount
         try turnTree()
         try pending.remove()
         onProgress(totals)
@@ -151,11 +153,8 @@ public final class Rotation {
         defer { for replacement in replacements[..<done] { disk.close(replacement.descriptor) } }
         do throws(VaultError) {
             try sync(replacements)
-            let resealing = BlockResealing(disk: disk, scratch: scratch)
             for replacement in replacements {
-                disk.forgetCached(replacement.descriptor)
-                try resealing.verify(
-                    replacement.descriptor, storedSize: replacement.storedSize, replacement.header, vault.ring)
+                try verify(replacement.descriptor, storedSize: replacement.storedSize, replacement.header)
             }
             for replacement in replacements {
                 let directory = replacement.directory
@@ -189,6 +188,19 @@ public final class Rotation {
         try system { () throws(Errno) in
             if replacements.count > 1 { try disk.syncFileSystem(vault.rootDescriptor) }
             for replacement in replacements { try disk.sync(replacement.descriptor) }
+        }
+    }
+
+    /// Reads back what was written, from the disk where that can be had. Throws damage where it is not that.
+    func verify(_ file: Int32, storedSize: Int, _ header: FileHeader) throws(VaultError) {
+        disk.forgetCached(file)
+        let (size, raw) = try system { () throws(Errno) in
+            (Int(try disk.status(file).st_size), try disk.readBytes(file, limit: FileHeader.byteCount))
+        }
+        guard size == storedSize, raw == header.bytes else { throw .damaged(Damage(.header)) }
+        var check = FileCheck(disk: disk, ring: vault.ring, scratch: scratch)
+        if let bad = try check.run(file, storedSize: storedSize, contents: true).first {
+            throw .damaged(Damage(bad.kind, block: bad.blocks.lowerBound))
         }
     }
 

@@ -79,7 +79,10 @@ public struct RotationDirectory {
                 let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
                 let descriptor = try disk.open(at: directory, Self.newRecord.cString, flags: flags, mode: 0o600)
                 defer { disk.close(descriptor) }
-                try disk.write(descriptor, bytes: record.sealed(under: ring))
+                let bytes = record.sealed(under: ring)
+                // What would not be read must not be relied on.
+                guard bytes.count <= RotationRecord.byteLimit else { throw .fileTooLarge }
+                try disk.write(descriptor, bytes: bytes)
                 try disk.sync(descriptor)
                 try disk.rename(from: directory, Self.newRecord.cString, to: directory, Self.record.cString)
                 try disk.sync(directory)

@@ -105,16 +105,7 @@ extension Vault {
     func renewRecords(
         of descriptor: Int32, _ identity: DirectoryIdentity, onlyLooking: Bool
     ) throws(VaultError) -> Bool {
-        let present: [UInt8]
-        do throws(Errno) {
-            let file = try disk.open(
-                at: descriptor, ReservedName.directory.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-            defer { disk.close(file) }
-            present = try disk.readBytes(file, limit: DirectoryRecords.maximumByteCount + 1)
-        } catch {
-            if error == .noSuchFileOrDirectory { return false }
-            throw .system(error)
-        }
+        guard let present = try recordBytes(of: descriptor) else { return false }
         do throws(FormatError) {
             if present == (try records.encode([identity])) { return false }
         } catch {
