@@ -58,6 +58,14 @@ let package = Package(
                 "CofferCrypto", "CofferFormat", "CofferDisk", .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: strict),
+        // Seal, verify: a signed manifest of the ciphertext.
+        .target(
+            name: "CofferSeal",
+            dependencies: [
+                "CofferCrypto", "CofferFormat", "CofferDisk", "CofferVault",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
         // The libfuse low-level session: inodes, handles, requests.
         .target(
             name: "CofferMount",
@@ -71,7 +79,8 @@ let package = Package(
         .executableTarget(
             name: "coffer",
             dependencies: [
-                "CLinux", "CofferCrypto", "CofferFormat", "CofferDisk", "CofferVault", "CofferKeys", "CofferMount",
+                "CLinux", "CofferCrypto", "CofferFormat", "CofferDisk", "CofferVault", "CofferSeal", "CofferKeys",
+                "CofferMount",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -52,6 +53,9 @@ int coffer_fallocate(int fd, int mode, off_t offset, off_t length) { return fall
 int coffer_dup3(int from, int to, int flags) { return dup3(from, to, flags); }
 
 int coffer_syncfs(int fd) { return syncfs(fd); }
+
+_Static_assert(COFFER_SETTLE == _IO('C', 'S'), "an ioctl without an argument");
+int coffer_settle(int fd) { return ioctl(fd, COFFER_SETTLE); }
 
 int coffer_birth_time(int directory, const char *name, long long *seconds, long long *nanoseconds) {
     struct statx status;

@@ -98,16 +98,16 @@ public struct NameCodec: Sendable {
         return nil
     }
 
-    /// What a stored name is by its form.
-    public func kind(of stored: [UInt8]) -> StoredNameKind {
+    /// What a stored name is by its form; no key is needed for that.
+    public static func kind(of stored: [UInt8]) -> StoredNameKind {
         if stored.first == UInt8(ascii: ".") {
             let isDots = stored.count <= 2 && stored.allSatisfy { $0 == UInt8(ascii: ".") }
             return isDots ? .dots : .foreign
         }
         if stored.starts(with: ReservedName.prefix) {
-            return Self.reservedKind(of: stored)
+            return reservedKind(of: stored)
         }
-        guard stored.first == Self.firstLetter, stored.count >= 44,
+        guard stored.first == firstLetter, stored.count >= 44,
             let sealed = Base64URL.decode(stored.dropFirst()), sealed.count % 16 == 0, sealed.count <= 272
         else { return .foreign }
         return .short(sealed: sealed)

@@ -67,6 +67,9 @@ public enum ReservedName {
     /// What a repair has changed, as it was before, a directory in the root.
     public static let lostAndFound = StoredName("coffer.lost+found")
 
+    /// The seals, a directory in the root.
+    public static let seals = StoredName("coffer.seals")
+
     /// The intent log's directory, in the root.
     public static let log = StoredName("coffer.log")
 
@@ -74,6 +77,9 @@ public enum ReservedName {
     static let longPrefix: [UInt8] = Array("coffer.long.".utf8)
     static let linkPrefix: [UInt8] = Array("coffer.link.".utf8)
     static let makingPrefix: [UInt8] = Array("coffer.new.".utf8)
+
+    /// The entry of the long name that has this tag.
+    public static func longEntry(tag: [UInt8]) -> [UInt8] { longPrefix + Base64URL.encode(tag) }
 
     /// Whether a name is one of ``making(random:)``.
     public static func isMaking(_ name: StoredName) -> Bool { name.bytes.starts(with: makingPrefix) }

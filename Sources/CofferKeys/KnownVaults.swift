@@ -28,11 +28,14 @@ public struct KnownVaults: Sendable {
     }
 
     // Nil where there is no place to remember in.
-    private let file: MemoryFile?
+    private let file: MemoryFile<VaultMemory>?
+    /// The directory that it is in; nil for none.
+    public let stateDirectory: String?
 
     /// The memory in `stateDirectory`, which is made when there is something to remember; nil for none.
     public init(stateDirectory: String?) {
-        file = stateDirectory.map { MemoryFile(directory: $0) }
+        self.stateDirectory = stateDirectory
+        file = stateDirectory.map { MemoryFile(directory: $0, name: "known-vaults") }
     }
 
     /// The memory where `COFFER_STATE_DIR`, else `$XDG_STATE_HOME/coffer`, else `~/.local/state/coffer` says.

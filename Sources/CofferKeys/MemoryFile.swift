@@ -2,19 +2,31 @@ import FoundationEssentials
 import Glibc
 import SystemPackage
 
-/// `known-vaults.json` in the state directory: read whole, replaced whole, one program at a time.
+/// What such a file holds.
+protocol Memory: Codable {
+    /// The layout that this program knows.
+    static var currentVersion: Int { get }
+    /// The layout of the file.
+    var version: Int { get }
+    /// Nothing remembered.
+    init()
+}
+
+/// A file in the state directory, such as `known-vaults.json`: read whole, replaced whole, one program at a time.
 ///
 /// The state directory is the machine's own and no part of any vault.
-struct MemoryFile: Sendable {
-    private static let byteLimit = 64 << 20
+struct MemoryFile<Contents: Memory>: Sendable {
+    private static var byteLimit: Int { 64 << 20 }
 
     private let directory: String
+    private let name: String
 
     /// The file's path.
-    var path: String { directory + "/known-vaults.json" }
+    var path: String { directory + "/\(name).json" }
 
-    init(directory: String) {
+    init(directory: String, name: String) {
         self.directory = directory
+        self.name = name
     }
 
     // MARK: - Lock
@@ -34,13 +46,13 @@ struct MemoryFile: Sendable {
 
     /// Waits for the lock, which guards the memory file from being read until it has been replaced.
     ///
-    /// It is the only lock of this room.
+    /// The only locks of this room are these, and nobody holds two.
     func lock() -> Lock {
         Lock(
             descriptor: Result { () throws(Errno) in
                 try makeDirectories()
                 let descriptor = try checked {
-                    open(directory + "/known-vaults.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+                    open(directory + "/\(name).lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
                 }
                 do throws(Errno) {
                     try checked { flock(descriptor, LOCK_EX) }
@@ -67,22 +79,22 @@ struct MemoryFile: Sendable {
     // MARK: - Contents
 
     /// The memory; empty where there is no file.
-    func read() throws(KeysError) -> VaultMemory {
+    func read() throws(KeysError) -> Contents {
         let bytes: [UInt8]
         do throws(Errno) {
             bytes = try readBytes()
         } catch {
             // Nothing can have been remembered where there cannot be a file.
-            if error == .noSuchFileOrDirectory || error == .notDirectory { return VaultMemory() }
+            if error == .noSuchFileOrDirectory || error == .notDirectory { return Contents() }
             throw .damagedMemory(path: path, reason: error.description)
         }
-        let memory: VaultMemory
+        let memory: Contents
         do {
-            memory = try JSONDecoder().decode(VaultMemory.self, from: Data(bytes))
+            memory = try JSONDecoder().decode(Contents.self, from: Data(bytes))
         } catch {
             throw .damagedMemory(path: path, reason: "its contents are damaged")
         }
-        guard memory.version == VaultMemory.currentVersion else {
+        guard memory.version == Contents.currentVersion else {
             throw .damagedMemory(
                 path: path, reason: "version \(memory.version) is not one that this version of Coffer knows")
         }
@@ -103,7 +115,7 @@ struct MemoryFile: Sendable {
     }
 
     /// Replaces the file so that a power cut leaves the old or the new; the lock must be held.
-    func write(_ memory: VaultMemory) throws(Errno) {
+    func write(_ memory: Contents) throws(Errno) {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         let bytes: [UInt8]

@@ -1,5 +1,5 @@
 /// The contents of the memory file.
-struct VaultMemory: Codable, Equatable, Sendable {
+struct VaultMemory: Memory, Equatable, Sendable {
     static let currentVersion = 1
 
     /// What is known of one vault.

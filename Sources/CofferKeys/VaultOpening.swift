@@ -6,11 +6,14 @@ import Glibc
 public struct VaultOpening: Sendable {
     private let known: KnownVaults
     private let acceptingChange: Bool
+    private let acceptingOlder: Bool
 
-    /// How to open: `acceptingChange` is for a person who knows why the vault differs from what is remembered.
-    public init(known: KnownVaults, acceptingChange: Bool) {
+    /// How to open: `acceptingChange` is for a person who knows why the vault differs from what is remembered; `acceptingOlder` for what only looks whether a
+    /// copy is the newest.
+    public init(known: KnownVaults, acceptingChange: Bool, acceptingOlder: Bool = false) {
         self.known = known
         self.acceptingChange = acceptingChange
+        self.acceptingOlder = acceptingOlder
     }
 
     /// The unlocked vault, every field of it to be believed, and a warning where it could not be remembered.
@@ -28,7 +31,12 @@ public struct VaultOpening: Sendable {
         _ file: ConfigFile, location: String, secret: Secret
     ) throws(KeysError) -> (vault: UnlockedVault, warning: String?) {
         let vault = try VaultUnlocker.unlock(file, with: secret)
-        return (vault, try known.meet(vault.sighting(at: location), acceptingChange: acceptingChange))
+        do throws(KeysError) {
+            return (vault, try known.meet(vault.sighting(at: location), acceptingChange: acceptingChange))
+        } catch {
+            guard acceptingOlder, case .vaultChanged(.older) = error else { throw error }
+            return (vault, nil)
+        }
     }
 
     /// The absolute path of `path` with every symbolic link followed, to know a place by.

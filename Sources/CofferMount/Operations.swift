@@ -13,6 +13,7 @@ enum Operations {
         addAttributes(&operations)
         addFiles(&operations)
         addDirectories(&operations)
+        addControl(&operations)
         return operations
     }
 

@@ -19,6 +19,15 @@ public enum Unmounting {
         close(descriptor)
     }
 
+    /// As ``flush(_:)``, and makes the driver bring all of it to the vault. False where what is mounted does not know how.
+    public static func settle(_ mountpoint: String) -> Bool {
+        let descriptor = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        _ = coffer_syncfs(descriptor)
+        return coffer_settle(descriptor) == 0
+    }
+
     private static func run(_ arguments: [String]) -> Bool {
         var pointers: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
         defer { for pointer in pointers { free(pointer) } }

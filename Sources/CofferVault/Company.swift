@@ -11,12 +11,12 @@ public enum Company: Sendable {
 }
 
 /// What tells that a backing file was changed.
-struct FileStamp: Equatable {
+package struct FileStamp: Equatable {
     private let size: Int
     private let seconds: [Int]
     private let nanoseconds: [Int]
 
-    init(_ status: stat) {
+    package init(_ status: stat) {
         size = status.st_size
         seconds = [status.st_mtim.tv_sec, status.st_ctim.tv_sec]
         nanoseconds = [status.st_mtim.tv_nsec, status.st_ctim.tv_nsec]

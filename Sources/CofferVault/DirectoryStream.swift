@@ -106,7 +106,7 @@ public final class DirectoryStream {
 
     private func entry(_ raw: RawEntry, _ identity: DirectoryIdentity) throws(VaultError) -> ListedEntry? {
         let sealed: [UInt8]?
-        switch vault.names.kind(of: raw.name) {
+        switch NameCodec.kind(of: raw.name) {
         case .dots:
             return ListedEntry(
                 name: raw.name, stored: StoredName(raw.name), id: nil, type: raw.type, inode: raw.inode,
@@ -150,7 +150,7 @@ public final class DirectoryStream {
         defer { vault.disk.close(other) }
         var all = LongNamePieces()
         try RawDirectory(disk: vault.disk, descriptor: other).forEach { bytes, _ in
-            all.add(vault.names.kind(of: bytes))
+            all.add(NameCodec.kind(of: bytes))
             return true
         }
         pieces = all

@@ -5,7 +5,7 @@ import SystemPackage
 /// Directories from a first one down, each in the one before it.
 ///
 /// However deep it goes, only the last few are open. Those above are found again by `..`, and only if what is found is the same directory still.
-struct DirectoryTrail: ~Copyable {
+package struct DirectoryTrail: ~Copyable {
     private static let openLimit = 32
 
     private struct Step {
@@ -20,7 +20,7 @@ struct DirectoryTrail: ~Copyable {
     private let first: Int32
 
     /// A trail from `first`, which stays the caller's.
-    init(disk: Disk, first: Int32) {
+    package init(disk: Disk, first: Int32) {
         self.disk = disk
         self.first = first
     }
@@ -30,10 +30,10 @@ struct DirectoryTrail: ~Copyable {
     }
 
     /// The deepest directory's descriptor.
-    var last: Int32 { steps.last?.descriptor ?? first }
+    package var last: Int32 { steps.last?.descriptor ?? first }
 
     /// Goes into a directory in the last one, whose descriptor is the trail's from here on, also where this throws.
-    mutating func enter(_ descriptor: Int32) throws(Errno) {
+    package mutating func enter(_ descriptor: Int32) throws(Errno) {
         let status: stat
         do throws(Errno) {
             status = try disk.status(descriptor)
@@ -51,7 +51,7 @@ struct DirectoryTrail: ~Copyable {
     }
 
     /// Goes back to the one that holds the last. `ESTALE` where that has moved meanwhile.
-    mutating func leave() throws(Errno) {
+    package mutating func leave() throws(Errno) {
         guard let left = steps.popLast() else { return }
         defer { disk.close(left.descriptor) }
         guard let above = steps.last, above.descriptor < 0 else { return }

@@ -2,13 +2,18 @@ import CofferDisk
 import SystemPackage
 
 /// The raw entries of a ciphertext directory, read in one go.
-struct RawDirectory {
+package struct RawDirectory {
     let disk: Disk
     /// Opened for reading; its position is used.
     let descriptor: Int32
 
+    package init(disk: Disk, descriptor: Int32) {
+        self.disk = disk
+        self.descriptor = descriptor
+    }
+
     /// Calls `body` with each entry's stored name and type from the first on, until it returns false.
-    func forEach(_ body: ([UInt8], UInt8) throws(VaultError) -> Bool) throws(VaultError) {
+    package func forEach(_ body: ([UInt8], UInt8) throws(VaultError) -> Bool) throws(VaultError) {
         try system { () throws(Errno) in try disk.seekDirectory(descriptor, to: 0) }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 32768, alignment: 16)
         defer { buffer.deallocate() }

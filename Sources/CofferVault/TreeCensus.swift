@@ -35,7 +35,7 @@ public struct TreeCensus: Equatable, Sendable {
         defer { disk.close(descriptor) }
         var count = 0
         try RawDirectory(disk: disk, descriptor: descriptor).forEach { name, _ in
-            if tree.vault.names.kind(of: name) == .foreign { count += 1 }
+            if NameCodec.kind(of: name) == .foreign { count += 1 }
             return true
         }
         return count

@@ -101,7 +101,7 @@ extension Vault {
         let raw = RawDirectory(disk: disk, descriptor: descriptor)
         var isEmpty = true
         try raw.forEach { bytes, _ in
-            switch names.kind(of: bytes) {
+            switch NameCodec.kind(of: bytes) {
             case .dots: return true
             case .companion, .reserved:
                 leftovers.append(StoredName(bytes))

@@ -300,7 +300,7 @@ extension Vault {
         var longTags: [[UInt8]] = []
         var pieces = LongNamePieces()
         try raw.forEach { bytes, _ in
-            let kind = names.kind(of: bytes)
+            let kind = NameCodec.kind(of: bytes)
             switch kind {
             case .short(let sealed): isFound = isBound(sealed, to: id, butNot: pins)
             case .long(let tag): longTags.append(tag)

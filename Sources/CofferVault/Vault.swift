@@ -117,6 +117,11 @@ public final class Vault: Sendable {
         return nil
     }
 
+    /// The plaintext of a sealed name and the id that it verified under; nil where it is of none of these directories.
+    package func open(_ sealed: [UInt8], in ids: [DirectoryID]) -> (name: [UInt8], id: DirectoryID)? {
+        names.open(sealed, in: ids)
+    }
+
     /// The stored form that a new entry gets, and the id it is bound to.
     public func newName(
         _ name: [UInt8], in directory: VaultDirectory

@@ -34,6 +34,8 @@ public struct Damage: Error, Equatable, Sendable {
         case changed = "it was changed meanwhile"
         /// What a rotation left to be done does not verify.
         case rotation = "what a rotation of the key left to be done does not verify"
+        /// A seal's manifest is not what was signed, or changes while it is read.
+        case seal = "the seal does not verify"
         /// A directory's records do not verify.
         case directory = "directory records do not verify"
     }
@@ -71,7 +73,7 @@ public enum VaultError: Error, Equatable, Sendable {
 
 /// Runs a call of the system-call room and turns its error into this room's.
 @inline(__always)
-func system<Result>(_ body: () throws(Errno) -> Result) throws(VaultError) -> Result {
+package func system<Result>(_ body: () throws(Errno) -> Result) throws(VaultError) -> Result {
     do throws(Errno) {
         return try body()
     } catch {

@@ -18,14 +18,18 @@ struct Coffer: ParsableCommand {
               coffer unmount ~/Photos      close it
               coffer info photos           show what it is
               coffer extract photos copy   take everything out, without FUSE
+              coffer seal photos           sign what it is now
+              coffer verify /mnt/photos    tell whether a copy is that
 
             Files:
               VAULT/coffer.json            the vault's keys, locked; nothing can be
                                            read without it
               VAULT/coffer.json.previous   the version before the last change
-              ~/.local/state/coffer/known-vaults.json
-                                           the vaults that this machine has seen, to
-                                           notice one that was exchanged or put back
+              VAULT/coffer.seals           what was signed by 'coffer seal'
+              ~/.local/state/coffer/known-vaults.json, known-seals.json
+                                           the vaults and seals that this machine has
+                                           seen, to notice one that was exchanged or
+                                           put back
 
             Environment:
               COFFER_STATE_DIR             where known-vaults.json is instead; else
@@ -39,10 +43,12 @@ struct Coffer: ParsableCommand {
         version: Version.string,
         groupedSubcommands: [
             // A new command is one more type in one of these groups.
-            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self, Repair.self]),
+            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self]),
+            CommandGroup(
+                name: "Proving and mending", subcommands: [Seal.self, Verify.self, Check.self, Repair.self]),
             CommandGroup(name: "Keys", subcommands: [Key.self, Keygen.self]),
             CommandGroup(
-                name: "Reading without a mount", subcommands: [List.self, Cat.self, Extract.self, Check.self]),
+                name: "Reading without a mount", subcommands: [List.self, Cat.self, Extract.self]),
         ]
     )
 }

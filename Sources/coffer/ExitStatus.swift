@@ -16,6 +16,8 @@ enum ExitStatus: Int32, CaseIterable {
     case notEmpty = 13
     case damagedMemory = 14
     case damaged = 15
+    case incomplete = 16
+    case noSeal = 17
 
     /// One line for the help.
     var meaning: String {
@@ -36,6 +38,8 @@ enum ExitStatus: Int32, CaseIterable {
         case .notEmpty: "a new vault's directory is not empty"
         case .damagedMemory: "this machine's memory of vaults is damaged"
         case .damaged: "stored data is damaged"
+        case .incomplete: "a copy is not, or not as new as, what was sealed"
+        case .noSeal: "there is no seal, or none that is genuine"
         }
     }
 

@@ -61,11 +61,12 @@ struct UnlockOptions: ParsableArguments {
     }
 
     /// Unlocks the vault: reads coffer.json before it asks for anything, so that a wrong directory is told at once.
-    func open(_ directory: VaultDirectory) throws(CommandError) -> UnlockedVault {
+    func open(_ directory: VaultDirectory, acceptingOlder: Bool = false) throws(CommandError) -> UnlockedVault {
         let (file, location) = try CommandError.naming(directory.path) { () throws(KeysError) in
             (try directory.configStore.load(), try VaultOpening.location(of: directory.path))
         }
-        let opening = VaultOpening(known: .forThisUser, acceptingChange: acceptChangedVault)
+        let opening = VaultOpening(
+            known: .forThisUser, acceptingChange: acceptChangedVault, acceptingOlder: acceptingOlder)
         let (vault, warning) = try open(directory.path) { secret throws(KeysError) in
             try opening.open(file, location: location, secret: secret)
         }

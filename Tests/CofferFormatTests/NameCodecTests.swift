@@ -69,7 +69,7 @@ struct NameCodecTests {
                 }
             }
             // What is taken for an entry is exactly what its parts would be written as.
-            switch codec.kind(of: text) {
+            switch NameCodec.kind(of: text) {
             case .short(let sealed):
                 #expect(Array("c".utf8) + Base64URL.encode(sealed) == text, "seed \(seed)")
                 _ = codec.open(sealed, in: [directory])
@@ -118,13 +118,13 @@ struct NameCodecTests {
 
     /// Opens what was stored as a reader does: by the kinds of the names alone.
     private func open(_ encoded: EncodedName, _ codec: NameCodec) throws -> (name: [UInt8], id: DirectoryID)? {
-        switch codec.kind(of: encoded.entry.bytes) {
+        switch NameCodec.kind(of: encoded.entry.bytes) {
         case .short(let sealed):
             #expect(encoded.companions.isEmpty)
             return codec.open(sealed, in: [DirectoryID.random(), directory])
         case .long(let tag):
             let pieces = encoded.companions.compactMap { companion -> [UInt8]? in
-                guard case .companion(tag, _, let piece) = codec.kind(of: companion.bytes) else { return nil }
+                guard case .companion(tag, _, let piece) = NameCodec.kind(of: companion.bytes) else { return nil }
                 return piece
             }
             #expect(pieces.count == encoded.companions.count)

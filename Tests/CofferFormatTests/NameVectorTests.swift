@@ -51,12 +51,12 @@ struct NameVectorTests {
         for vector in vectors.valid {
             let codec = NameCodec(ring: ring, limit: vector.limit)
             var sealed: [UInt8]
-            switch codec.kind(of: Array(vector.entryText.utf8)) {
+            switch NameCodec.kind(of: Array(vector.entryText.utf8)) {
             case .short(let bytes): sealed = bytes
             case .long(let tag):
                 var pieces: [[UInt8]] = []
                 for (number, companion) in vector.companionsText.enumerated() {
-                    guard case .companion(tag, number, let piece) = codec.kind(of: Array(companion.utf8)) else {
+                    guard case .companion(tag, number, let piece) = NameCodec.kind(of: Array(companion.utf8)) else {
                         Issue.record("\(companion) is not companion \(number)")
                         return
                     }
@@ -95,8 +95,8 @@ struct NameVectorTests {
 
     @Test func foreignAndReservedNames() throws {
         let codec = NameCodec(ring: try vectorRing(vectors.vaultKeys), limit: 255)
-        for name in vectors.foreignText { #expect(codec.kind(of: Array(name.utf8)) == .foreign, "\(name)") }
-        for name in vectors.reservedText { #expect(codec.kind(of: Array(name.utf8)) == .reserved, "\(name)") }
-        for name in [".", ".."] { #expect(codec.kind(of: Array(name.utf8)) == .dots) }
+        for name in vectors.foreignText { #expect(NameCodec.kind(of: Array(name.utf8)) == .foreign, "\(name)") }
+        for name in vectors.reservedText { #expect(NameCodec.kind(of: Array(name.utf8)) == .reserved, "\(name)") }
+        for name in [".", ".."] { #expect(NameCodec.kind(of: Array(name.utf8)) == .dots) }
     }
 }

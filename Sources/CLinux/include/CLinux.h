@@ -41,6 +41,9 @@ int coffer_fcntl_int(int fd, int command, int value);
 int coffer_fallocate(int fd, int mode, off_t offset, off_t length);
 int coffer_dup3(int from, int to, int flags);
 int coffer_syncfs(int fd);
+// What Coffer's mounts understand of ioctl(2), on their root: bring everything that was written to the vault.
+#define COFFER_SETTLE 0x4353
+int coffer_settle(int fd);
 int coffer_umount2(const char *path, int flags);
 // Gives the calling thread its own umask and working directory.
 int coffer_unshare_fs(void);

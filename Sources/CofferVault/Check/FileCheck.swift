@@ -5,11 +5,11 @@ import Glibc
 import SystemPackage
 
 /// Looks at every block of one stored file, and goes on behind those that are damaged. One thread's.
-struct FileCheck: ~Copyable {
+package struct FileCheck: ~Copyable {
     /// Blocks side by side that have the same thing wrong with them.
-    struct BadBlocks: Equatable {
-        let kind: Damage.Kind
-        var blocks: Range<Int>
+    package struct BadBlocks: Equatable {
+        package let kind: Damage.Kind
+        package var blocks: Range<Int>
     }
 
     private static let blockLimit = 128
@@ -21,7 +21,7 @@ struct FileCheck: ~Copyable {
     /// The end is one that recovery set.
     private(set) var isReconstructed = false
 
-    init(disk: Disk, ring: KeyRing, scratch: Scratch) {
+    package init(disk: Disk, ring: KeyRing, scratch: Scratch) {
         self.disk = disk
         self.ring = ring
         self.scratch = scratch
@@ -35,7 +35,7 @@ struct FileCheck: ~Copyable {
 
     /// What is wrong with the file behind a descriptor. Without `contents` only its size, its header and its end are looked at. `onBytes` gets the stored bytes of
     /// each pass. Throws damage of the whole file: of a size that none can have, or of a header, unless one is given that is to be believed in its place.
-    mutating func run(
+    package mutating func run(
         _ descriptor: Int32, storedSize: Int, contents: Bool, believing known: FileHeader? = nil,
         onBytes: (Int) -> Void = { _ in }
     ) throws(VaultError) -> [BadBlocks] {

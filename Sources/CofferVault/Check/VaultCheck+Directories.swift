@@ -39,7 +39,7 @@ extension VaultCheck {
         var links: Set<[UInt8]> = []
         var leftovers: [[UInt8]] = []
         try RawDirectory(disk: disk, descriptor: descriptor).forEach { bytes, type in
-            switch tree.vault.names.kind(of: bytes) {
+            switch NameCodec.kind(of: bytes) {
             case .dots: break
             case .short: if mayBeLink(type) { links.insert(bytes) }
             case .long(let tag):

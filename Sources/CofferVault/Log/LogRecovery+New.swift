@@ -49,7 +49,7 @@ extension LogRecovery {
         defer { disk.close(listing) }
         var entries: [StoredName] = []
         try RawDirectory(disk: disk, descriptor: listing).forEach { bytes, _ in
-            switch names.kind(of: bytes) {
+            switch NameCodec.kind(of: bytes) {
             case .short, .long: entries.append(StoredName(bytes))
             default: break
             }

@@ -22,13 +22,13 @@ extension VaultRepair {
 
     /// The pieces of a long name as the copy has them, where together they are a name of the directory.
     func healName(_ place: TreePlace, changing: Bool) throws(VaultError) -> Outcome {
-        guard let parent = place.parent, case .long(let tag) = vault.names.kind(of: place.stored),
+        guard let parent = place.parent, case .long(let tag) = NameCodec.kind(of: place.stored),
             let other = try counterpartDirectory(of: parent), let here = try directory(parent)
         else { return .notHealed }
         var pieces = LongNamePieces()
         var names: [StoredName] = []
         try listing(other.directory.descriptor) { bytes in
-            let kind = vault.names.kind(of: bytes)
+            let kind = NameCodec.kind(of: bytes)
             guard case .companion(tag, _, _) = kind else { return }
             pieces.add(kind)
             names.append(StoredName(bytes))
@@ -40,7 +40,7 @@ extension VaultRepair {
             // Pieces of its own that are others would be taken for these; they say nothing, and go where they can be found.
             var others: [StoredName] = []
             try listing(descriptor) { bytes in
-                if case .companion(tag, _, _) = vault.names.kind(of: bytes), !names.contains(StoredName(bytes)) {
+                if case .companion(tag, _, _) = NameCodec.kind(of: bytes), !names.contains(StoredName(bytes)) {
                     others.append(StoredName(bytes))
                 }
             }

@@ -17,7 +17,7 @@ extension Rotation {
         var kinds: [(bytes: [UInt8], kind: StoredNameKind)] = []
         var pieces = LongNamePieces()
         try RawDirectory(disk: disk, descriptor: directory.descriptor).forEach { bytes, _ in
-            let kind = vault.names.kind(of: bytes)
+            let kind = NameCodec.kind(of: bytes)
             pieces.add(kind)
             switch kind {
             case .short, .long, .reserved, .foreign: kinds.append((bytes, kind))
@@ -72,7 +72,7 @@ extension Rotation {
             defer { disk.close(inner) }
             var isSealed = false
             try RawDirectory(disk: disk, descriptor: inner).forEach { bytes, _ in
-                switch vault.names.kind(of: bytes) {
+                switch NameCodec.kind(of: bytes) {
                 case .short, .long: isSealed = true
                 default: break
                 }

@@ -163,7 +163,7 @@ extension Rotation {
     private func count(in descriptor: Int32) throws(VaultError) -> [StoredName] {
         var names: [StoredName] = []
         try RawDirectory(disk: disk, descriptor: descriptor).forEach { bytes, _ in
-            switch vault.names.kind(of: bytes) {
+            switch NameCodec.kind(of: bytes) {
             case .short, .long: names.append(StoredName(bytes))
             case .dots, .companion, .reserved, .foreign: break
             }

@@ -8,9 +8,9 @@ import CofferCrypto
 ///     check = a⁴·d₀ + a³·d₁ + a²·d₂ + a·d₃ + (number of the group, from 1)
 ///
 /// So any one wrong character, two neighbours exchanged, and a group in another's place are always noticed.
-enum CheckedGroups {
+public enum CheckedGroups {
     /// Why a text cannot be read. What was typed is not repeated, for most of it is right.
-    enum Problem: Error, Equatable {
+    public enum Problem: Error, Equatable {
         /// So many groups, not as many as there should be.
         case count(found: Int, expected: Int)
         /// This group, from 1, is not what was written down.
@@ -19,12 +19,13 @@ enum CheckedGroups {
         case version
     }
 
-    static let bitsPerGroup = 20
+    /// Bits that a group holds.
+    public static let bitsPerGroup = 20
     private static let alphabet = Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ".utf8)
     private static let size = 5
 
     /// The text of `groups` numbers of 20 bits.
-    static func text(_ groups: [UInt32]) -> String {
+    public static func text(_ groups: [UInt32]) -> String {
         groups.enumerated().map { index, value in
             let data = [15, 10, 5, 0].map { UInt8(value >> $0 & 31) }
             return String(decoding: (data + [check(data[...], index)]).map { alphabet[Int($0)] }, as: UTF8.self)
@@ -32,7 +33,7 @@ enum CheckedGroups {
     }
 
     /// Bytes as numbers of 20 bits, behind the first `bits` bits that `head` holds. Together they fill the groups.
-    static func groups(_ bytes: [UInt8], after head: UInt64, bits: Int) -> [UInt32] {
+    public static func groups(_ bytes: [UInt8], after head: UInt64, bits: Int) -> [UInt32] {
         var groups: [UInt32] = []
         var held = bits
         var value = head
@@ -48,7 +49,7 @@ enum CheckedGroups {
     }
 
     /// The whole bytes in a text of `count` groups, behind four bits that are `version`; the caller wipes them.
-    static func bytes(_ text: [UInt8], count: Int, version: UInt8) throws(Problem) -> [UInt8] {
+    public static func bytes(_ text: [UInt8], count: Int, version: UInt8) throws(Problem) -> [UInt8] {
         var groups = try numbers(text, count: count)
         defer { groups.withUnsafeMutableBytes { if let base = $0.baseAddress { wipe(base, count: $0.count) } } }
         guard groups[0] >> 16 == version else { throw .version }
@@ -69,7 +70,7 @@ enum CheckedGroups {
     }
 
     /// The numbers in a text of `count` groups, which the caller wipes. White space and dashes may be anywhere between characters.
-    static func numbers(_ text: [UInt8], count: Int) throws(Problem) -> [UInt32] {
+    public static func numbers(_ text: [UInt8], count: Int) throws(Problem) -> [UInt32] {
         var values: [UInt8] = []
         values.reserveCapacity(text.count)
         defer { wipe(&values) }

@@ -13,6 +13,16 @@ public enum SealKey {
         try SigningKey(seed: try ring.newestSubkey(.seals).derived("coffer.seal.sign", []))
     }
 
+    /// The public keys that seals of a vault may be signed by: of every epoch, the newest first.
+    public static func publicKeys(_ ring: KeyRing) throws(CryptoError) -> [[UInt8]] {
+        var keys: [[UInt8]] = []
+        for epoch in ring.epochsNewestFirst {
+            guard let key = ring.subkey(.seals, epoch: epoch) else { continue }
+            keys.append(try SigningKey(seed: try key.derived("coffer.seal.sign", [])).publicKey)
+        }
+        return keys
+    }
+
     /// A public key as text.
     public static func text(_ publicKey: [UInt8]) -> String {
         prefix + Base64URL.text(publicKey + check(publicKey))

@@ -1,0 +1,167 @@
+import CofferDisk
+import CofferVault
+import Glibc
+
+/// A file that several threads read.
+final class LargeFile: @unchecked Sendable {
+    let descriptor: Int32
+    let before: stat
+    private let disk: Disk
+
+    init(disk: Disk, descriptor: Int32, before: stat) {
+        self.disk = disk
+        self.descriptor = descriptor
+        self.before = before
+    }
+
+    deinit { disk.close(descriptor) }
+}
+
+/// Something that a thread of a pool does.
+final class HashJob: @unchecked Sendable {
+    enum Task: Sendable {
+        /// A file as a whole, opened and closed by whoever does it.
+        case file(SealDirectory, [UInt8], isContent: Bool)
+        /// Some parts of a large one.
+        case parts(LargeFile, Range<Int>)
+        /// Whether a large one verifies.
+        case check(LargeFile)
+    }
+
+    enum Outcome: Sendable {
+        case file(FileHashing.Result)
+        /// Nil where it was shorter by then.
+        case parts([UInt8]?)
+        case checked(Bool)
+        case failed(VaultError)
+    }
+
+    let task: Task
+    // Guarded by the pool's mutex.
+    fileprivate var outcome: Outcome?
+
+    init(_ task: Task) { self.task = task }
+}
+
+/// Threads that hash files.
+final class HashPool: @unchecked Sendable {
+    private final class Start {
+        let pool: HashPool
+        let hashing: FileHashing
+
+        init(_ pool: HashPool, _ hashing: FileHashing) {
+            self.pool = pool
+            self.hashing = hashing
+        }
+    }
+
+    private let disk: Disk
+    // At addresses that stay.
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    // Guarded by `mutex`.
+    private var waiting: [HashJob] = []
+    private var next = 0
+    private var isEnding = false
+    private var threads: [pthread_t] = []
+
+    /// Starts a thread for each of `hashings`; throws where not one can be started.
+    init(disk: Disk, _ hashings: [FileHashing]) throws(VaultError) {
+        self.disk = disk
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(changed, nil)
+        for hashing in hashings {
+            let start = Start(self, hashing)
+            var thread = pthread_t()
+            let status = pthread_create(
+                &thread, nil,
+                { context in
+                    guard let context else { return nil }
+                    let start = Unmanaged<Start>.fromOpaque(context).takeRetainedValue()
+                    start.pool.serve(start.hashing)
+                    return nil
+                }, Unmanaged.passRetained(start).toOpaque())
+            if status == 0 {
+                threads.append(thread)
+            } else {
+                Unmanaged.passUnretained(start).release()
+            }
+        }
+        guard !threads.isEmpty else { throw .system(.resourceTemporarilyUnavailable) }
+    }
+
+    deinit {
+        pthread_cond_destroy(changed)
+        pthread_mutex_destroy(mutex)
+        changed.deallocate()
+        mutex.deallocate()
+    }
+
+    /// Hands a job over.
+    func add(_ job: HashJob) {
+        pthread_mutex_lock(mutex)
+        waiting.append(job)
+        pthread_cond_broadcast(changed)
+        pthread_mutex_unlock(mutex)
+    }
+
+    /// What came of a job; nil while it is under way, unless `waits`.
+    func outcome(of job: HashJob, waits: Bool) -> HashJob.Outcome? {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while waits && job.outcome == nil { pthread_cond_wait(changed, mutex) }
+        return job.outcome
+    }
+
+    /// Waits for the threads, which do what they have and no more.
+    func finish() {
+        pthread_mutex_lock(mutex)
+        isEnding = true
+        waiting = []
+        next = 0
+        pthread_cond_broadcast(changed)
+        pthread_mutex_unlock(mutex)
+        for thread in threads { pthread_join(thread, nil) }
+        threads = []
+    }
+
+    private func serve(_ hashing: FileHashing) {
+        pthread_mutex_lock(mutex)
+        while true {
+            while next >= waiting.count && !isEnding { pthread_cond_wait(changed, mutex) }
+            if isEnding { break }
+            let job = waiting[next]
+            next += 1
+            if next == waiting.count {
+                waiting.removeAll(keepingCapacity: true)
+                next = 0
+            } else if next >= 4096 {
+                waiting.removeFirst(next)
+                next = 0
+            }
+            pthread_mutex_unlock(mutex)
+            let outcome = run(job.task, hashing)
+            pthread_mutex_lock(mutex)
+            job.outcome = outcome
+            pthread_cond_broadcast(changed)
+        }
+        pthread_mutex_unlock(mutex)
+    }
+
+    private func run(_ task: HashJob.Task, _ hashing: FileHashing) -> HashJob.Outcome {
+        do throws(VaultError) {
+            switch task {
+            case .file(let directory, let name, let isContent):
+                let descriptor = try FileHashing.open(disk: disk, name, in: directory.descriptor)
+                defer { disk.close(descriptor) }
+                return .file(try hashing.hash(descriptor, isContent: isContent))
+            case .parts(let file, let range):
+                return .parts(try hashing.parts(file.descriptor, range, size: file.before.st_size))
+            case .check(let file):
+                return .checked(try hashing.verifies(file.descriptor, file.before))
+            }
+        } catch {
+            return .failed(error)
+        }
+    }
+}

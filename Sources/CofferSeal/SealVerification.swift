@@ -1,0 +1,351 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import CofferVault
+import Glibc
+import SystemPackage
+
+/// Whether a copy of a vault is what was sealed. It is only read, and no key is needed; with one, more can be told of what differs.
+public final class SealVerification {
+    /// What is compared, and how.
+    public struct Options: Sendable {
+        /// Owners and groups, which only root can copy.
+        public var owners = false
+        /// Times of modification.
+        public var times = true
+        /// Permissions, ACLs and extended attributes.
+        public var attributes = true
+        /// Threads that hash.
+        public var threadCount = 1
+        /// What an earlier verification of the same seal, which was broken off, has found as sealed.
+        public var done = Progress()
+
+        /// The defaults.
+        public init() {}
+    }
+
+    /// How far a verification has come: enough to go on there.
+    public struct Progress: Codable, Equatable, Sendable {
+        /// Entries passed, in the order of the manifest and what was not sealed among them.
+        public var entries = 0
+        /// Those among them that were not as sealed: places of stored names, in base64url.
+        public var different: Set<String> = []
+
+        /// Nothing yet.
+        public init() {}
+
+        func covers(_ number: Int, _ place: StoredPlace) -> Bool {
+            number < entries && !different.contains(Base64URL.text(place.path))
+        }
+    }
+
+    /// A difference that has to be looked at more closely.
+    struct Mismatch {
+        let place: StoredPlace
+        /// What was sealed; nil for what was not.
+        let record: SealRecord?
+        let status: stat
+        let contents: [UInt8]
+    }
+
+    enum Item {
+        case same
+        case file(StoredPlace, SealRecord?, stat)
+    }
+
+    let disk: Disk
+    let root: Int32
+    let vault: Vault?
+    let options: Options
+    let progress: SealProgress
+    var findings: [VerifyFinding] = []
+    var mismatches: [Mismatch] = []
+    /// What is missing, to tell what was moved.
+    var missing: Set<[UInt8]> = []
+    private let onDone: (Progress) -> Void
+    private var done = Progress()
+
+    /// A verification of the copy at `root`, whose descriptor stays the caller's. With its `vault` unlocked, names and blocks that differ are looked at, too.
+    /// `onDone` is told how far it is.
+    public init(
+        disk: Disk, root: Int32, vault: Vault?, options: Options, onProgress: @escaping @Sendable (SealTotals) -> Void,
+        onDone: @escaping (Progress) -> Void = { _ in }
+    ) {
+        self.disk = disk
+        self.root = root
+        self.vault = vault
+        self.options = options
+        self.onDone = onDone
+        progress = SealProgress(onProgress)
+    }
+
+    /// What was read and found.
+    public var totals: SealTotals { progress.now }
+
+    /// Compares everything with a seal, whose manifest has been found genuine. Throws where that changes meanwhile, or the root cannot be read.
+    public func run(_ head: SealHead, in seals: VaultSeals) throws(VaultError) -> [VerifyFinding] {
+        let file = try seals.store.open(head.counter)
+        defer { disk.close(file) }
+        do throws(ManifestProblem) {
+            let cursor = try SealCursor(
+                disk: disk, descriptor: file, start: SealHead.byteCount, count: Int(head.manifestCount))
+            let walked: Result<Void, VaultError> = Result { () throws(VaultError) in try compare(cursor) }
+            if case .failure(let error) = walked { return try fail(error) }
+            guard try cursor.finish() == head.root else { throw .malformed }
+        } catch {
+            throw Self.error(error)
+        }
+        try classify(head, in: seals)
+        return findings
+    }
+
+    private func fail(_ error: VaultError) throws(ManifestProblem) -> [VerifyFinding] {
+        if case .system(let code) = error { throw .system(code) }
+        throw .malformed
+    }
+
+    static func error(_ problem: ManifestProblem) -> VaultError {
+        switch problem {
+        case .malformed: .damaged(Damage(.seal))
+        case .system(let code): .system(code)
+        }
+    }
+
+    func find(_ place: StoredPlace, _ kind: VerifyFinding.Kind, isDirectory: Bool = false) {
+        let finding = VerifyFinding(place, kind, isDirectory: isDirectory)
+        findings.append(finding)
+        if finding.severity != .note { progress.tell { $0.findings += 1 } }
+    }
+
+    // MARK: Side by side
+
+    private func compare(_ cursor: SealCursor) throws(VaultError) {
+        let progress = progress
+        let pipeline = try HashPipeline<Item>(
+            disk: disk, threadCount: options.threadCount, verifyingWith: nil,
+            onBytes: { count in progress.tell { $0.bytesRead += count } },
+            emit: { [self] (item, result) throws(VaultError) in emit(item, result) })
+        let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
+            do throws(ManifestProblem) {
+                try walk(cursor, pipeline)
+            } catch {
+                throw Self.error(error)
+            }
+            try pipeline.finish()
+        }
+        if case .failure = outcome { pipeline.abandon() }
+        try outcome.get()
+    }
+
+    private func walk(_ cursor: SealCursor, _ pipeline: HashPipeline<Item>) throws(ManifestProblem) {
+        let walk: SealWalk
+        do throws(VaultError) {
+            walk = try SealWalk(disk: disk, root: root)
+            try compareDirectory(cursor.root, walk)
+        } catch {
+            throw .system(error.errno)
+        }
+        while true {
+            let sealed = cursor.item?.record
+            let found = walk.name
+            if let sealed, found.map({ sealed.name.lexicographicallyPrecedes($0) }) ?? true {
+                try miss(sealed, cursor, walk)
+            } else if let found, sealed.map({ found.lexicographicallyPrecedes($0.name) }) ?? true {
+                try system { () throws(VaultError) in try add(found, walk, pipeline) }
+                walk.advance()
+            } else if let sealed {
+                try meet(sealed, cursor, walk, pipeline)
+            } else {
+                for name in walk.foreign { find(StoredPlace(in: walk.place, name), .foreign) }
+                try cursor.leave()
+                var isBack = false
+                try system { () throws(VaultError) in isBack = try walk.leave() }
+                if !isBack { return }
+            }
+        }
+    }
+
+    private func system(_ body: () throws(VaultError) -> Void) throws(ManifestProblem) {
+        do throws(VaultError) {
+            try body()
+        } catch {
+            throw .system(error.errno)
+        }
+    }
+
+    private func miss(_ sealed: SealRecord, _ cursor: SealCursor, _ walk: SealWalk) throws(ManifestProblem) {
+        let place = StoredPlace(in: walk.place, sealed.name)
+        let skipped = try cursor.skip()
+        find(place, .missing(inside: skipped - 1), isDirectory: sealed.isDirectory)
+        missing.insert(place.path)
+        progress.tell { $0.entries += skipped }
+    }
+
+    /// Something that was not sealed.
+    private func add(_ name: [UInt8], _ walk: SealWalk, _ pipeline: HashPipeline<Item>) throws(VaultError) {
+        let place = StoredPlace(in: walk.place, name)
+        do throws(VaultError) {
+            let status = try CofferVault.system { () throws(Errno) in
+                try disk.status(at: walk.descriptor, StoredName(name).cString)
+            }
+            if status.st_mode & S_IFMT == S_IFREG {
+                try pipeline.put(
+                    .file(place, nil, status), file: name, in: try walk.shared(), size: status.st_size,
+                    isContent: false)
+            } else {
+                mismatches.append(Mismatch(place: place, record: nil, status: status, contents: []))
+            }
+        } catch {
+            if error == .system(.noSuchFileOrDirectory) { return }
+            find(place, .unreadable(error.errno))
+        }
+    }
+
+    /// Something that is where it was sealed.
+    private func meet(
+        _ sealed: SealRecord, _ cursor: SealCursor, _ walk: SealWalk, _ pipeline: HashPipeline<Item>
+    ) throws(ManifestProblem) {
+        let place = StoredPlace(in: walk.place, sealed.name)
+        do throws(VaultError) {
+            let status = try CofferVault.system { () throws(Errno) in
+                try disk.status(at: walk.descriptor, StoredName(sealed.name).cString)
+            }
+            if status.st_mode & S_IFMT != mode_t(sealed.mode) & S_IFMT {
+                find(place, .type, isDirectory: sealed.isDirectory)
+            } else if sealed.isDirectory {
+                try walk.enter(sealed.name)
+                try compareDirectory(sealed, walk)
+                try pipeline.put(.same)
+                return try enter(cursor)
+            } else if case .file = sealed.kind {
+                if options.done.covers(done.entries + pipeline.count, place), isAsBefore(sealed, status) {
+                    try pipeline.put(.same)
+                } else {
+                    try pipeline.put(
+                        .file(place, sealed, status), file: sealed.name, in: try walk.shared(), size: status.st_size,
+                        isContent: false)
+                }
+            } else {
+                let now = try Sealing.record(disk, sealed.name, in: walk.descriptor, status)
+                compareSpecial(place, sealed, now)
+                try pipeline.put(.same)
+            }
+        } catch {
+            if error == .system(.noSuchFileOrDirectory) { return try miss(sealed, cursor, walk) }
+            find(place, .unreadable(error.errno), isDirectory: sealed.isDirectory)
+        }
+        try cursor.skip()
+        walk.advance()
+    }
+
+    /// What was verified already is believed to be the same as long as its size and time are.
+    private func isAsBefore(_ sealed: SealRecord, _ status: stat) -> Bool {
+        guard case .file(let size, _) = sealed.kind else { return false }
+        return size == UInt64(status.st_size) && sealed.time == SealTime.nanoseconds(status.st_mtim)
+            && sealed.mode == UInt32(status.st_mode)
+    }
+
+    private func enter(_ cursor: SealCursor) throws(VaultError) {
+        do throws(ManifestProblem) {
+            try cursor.enter()
+        } catch {
+            throw Self.error(error)
+        }
+    }
+
+    // MARK: What was sealed, and what is
+
+    private func compareDirectory(_ sealed: SealRecord, _ walk: SealWalk) throws(VaultError) {
+        let status = try CofferVault.system { () throws(Errno) in try disk.status(walk.descriptor) }
+        compareProperties(
+            walk.place, sealed, status, try StoredAttributes.hash(disk: disk, walk.descriptor))
+    }
+
+    private func compareSpecial(_ place: StoredPlace, _ sealed: SealRecord, _ now: SealRecord) {
+        if now.kind != sealed.kind {
+            if now.time > sealed.time {
+                find(place, .newer)
+            } else if case .link = now.kind {
+                find(place, now.time < sealed.time ? .older(counter: nil) : .link)
+            } else {
+                find(place, .device)
+            }
+            return
+        }
+        var status = stat()
+        status.st_mode = mode_t(now.mode)
+        status.st_uid = now.owner
+        status.st_gid = now.group
+        status.st_mtim = timespec(tv_sec: Int(now.time / 1_000_000_000), tv_nsec: Int(now.time % 1_000_000_000))
+        compareProperties(place, sealed, status, now.attributes)
+    }
+
+    private func compareProperties(
+        _ place: StoredPlace, _ sealed: SealRecord, _ status: stat, _ attributes: [UInt8]?
+    ) {
+        let isDirectory = sealed.isDirectory
+        // A link has no permissions of its own.
+        if options.attributes, status.st_mode & S_IFMT != S_IFLNK, UInt32(status.st_mode) != sealed.mode {
+            find(place, .mode(sealed: sealed.mode, found: UInt32(status.st_mode)), isDirectory: isDirectory)
+        }
+        if options.attributes, attributes != sealed.attributes { find(place, .attributes, isDirectory: isDirectory) }
+        if options.owners, status.st_uid != sealed.owner || status.st_gid != sealed.group {
+            find(place, .owner, isDirectory: isDirectory)
+        }
+        if options.times, !isDirectory, !Self.isSame(sealed.time, status.st_mtim) { find(place, .time) }
+    }
+
+    /// Whether a time is one that was sealed, as far as the copy's file system keeps it: some only whole seconds, or two.
+    static func isSame(_ sealed: Int64, _ found: timespec) -> Bool {
+        let now = SealTime.nanoseconds(found)
+        if now == sealed { return true }
+        guard now % 1_000_000_000 == 0 else {
+            // Some keep microseconds, or tenths of them.
+            return [1000, 100].contains { now % $0 == 0 && now == sealed - sealed % $0 }
+        }
+        return now <= sealed + 1_999_999_999 && sealed - now < 2_000_000_000 && now % 2_000_000_000 == 0
+            || now == sealed - sealed % 1_000_000_000
+    }
+
+    private func emit(_ item: Item, _ result: Result<FileHashing.Result, VaultError>?) {
+        let before = findings.count + mismatches.count
+        look(item, result)
+        if case .file(let place, _, _) = item, findings.count + mismatches.count > before {
+            done.different.insert(Base64URL.text(place.path))
+        }
+        done.entries += 1
+        progress.tell { $0.entries += 1 }
+        onDone(done)
+    }
+
+    private func look(_ item: Item, _ result: Result<FileHashing.Result, VaultError>?) {
+        guard case .file(let place, let sealed, _) = item, let result else { return }
+        do throws(VaultError) {
+            let found = try result.get()
+            progress.tell { $0.filesRead += 1 }
+            if found.isUnsure { return find(place, .busy) }
+            guard let sealed, case .file(let size, let contents) = sealed.kind else {
+                mismatches.append(
+                    Mismatch(place: place, record: nil, status: found.status, contents: found.contents))
+                return
+            }
+            if sealed.isUnsure {
+                find(place, .unsure)
+            } else if UInt64(found.status.st_size) != size || found.contents != contents {
+                mismatches.append(
+                    Mismatch(place: place, record: sealed, status: found.status, contents: found.contents))
+                progress.tell { $0.findings += 1 }
+                return
+            } else if sealed.isDamaged {
+                find(place, .sealedDamaged)
+            }
+            compareProperties(place, sealed, found.status, found.attributes)
+        } catch {
+            switch error {
+            case .system(.noSuchFileOrDirectory):
+                if sealed != nil { find(place, .missing(inside: 0)) }
+            default: find(place, .unreadable(error.errno))
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+import CofferFormat
+import CofferKeys
+import CofferSeal
+import FoundationEssentials
+import Glibc
+
+/// How far the verification of a copy is, kept so that one which is broken off can go on. It is kept now and then, and is of use for the same seal at the
+/// same place only.
+final class VerifyResuming {
+    private struct Contents: Codable {
+        var root: String
+        var done: SealVerification.Progress
+    }
+
+    private static let interval = 5
+    private let path: String?
+    private let root: String
+    private var last = time(nil)
+    /// What an earlier verification of the same has done; nil for none.
+    let earlier: SealVerification.Progress?
+
+    init(_ copy: String, _ head: SealHead) {
+        root = Hex.encode(head.root)
+        var place: String?
+        if let state = KnownVaults.forThisUser.stateDirectory, let resolved = realpath(copy, nil) {
+            place = SealDefaults.path(in: state, "verifying", Hex.encode(head.vaultID), String(cString: resolved))
+            free(resolved)
+        }
+        path = place
+        earlier = Self.read(place).flatMap { [root] in $0.root == root ? $0.done : nil }
+    }
+
+    private static func read(_ path: String?) -> Contents? {
+        guard let path else { return nil }
+        do {
+            return try JSONDecoder().decode(Contents.self, from: try Data(contentsOf: URL(filePath: path)))
+        } catch {
+            // None, or of another version: everything is verified.
+            return nil
+        }
+    }
+
+    /// Keeps how far it is, every few seconds.
+    func note(_ done: SealVerification.Progress) {
+        guard let path else { return }
+        let now = time(nil)
+        guard now >= last + Self.interval else { return }
+        last = now
+        do {
+            try JSONEncoder().encode(Contents(root: root, done: done)).write(to: URL(filePath: path), options: .atomic)
+        } catch {
+            // Then it cannot be resumed.
+        }
+    }
+
+    /// It is through.
+    func end() {
+        if let path { unlink(path) }
+    }
+}
