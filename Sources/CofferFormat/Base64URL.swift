@@ -18,6 +18,9 @@ public enum Base64URL {
         count * 3 / 4
     }
 
+    /// Whether a character is one of the text's.
+    public static func isDigit(_ character: UInt8) -> Bool { values[Int(character)] != 0xFF }
+
     /// The text of `bytes`, as ASCII.
     public static func encode(_ bytes: some Collection<UInt8>) -> [UInt8] {
         // Names are coded by the million, and generic code that is not specialized takes several times as long.

@@ -130,7 +130,9 @@ public struct NameCodec: Sendable {
         }
         if parts.count == 1 { return .long(tag: tag) }
         let isDigits = parts.count == 3 && parts[1].count == 2 && parts[1].allSatisfy { (0x30...0x39).contains($0) }
-        guard isDigits, let index = Int(String(decoding: parts[1], as: UTF8.self)), !parts[2].isEmpty else {
+        guard isDigits, let index = Int(String(decoding: parts[1], as: UTF8.self)), !parts[2].isEmpty,
+            parts[2].allSatisfy({ Base64URL.isDigit($0) })
+        else {
             return .reserved
         }
         return .companion(tag: tag, index: index, piece: Array(parts[2]))

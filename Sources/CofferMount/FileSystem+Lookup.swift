@@ -112,6 +112,8 @@ extension FileSystem {
         var size: Int?
         var access: timespec?
         var modification: timespec?
+        /// The times are those that the kernel has kept for a program's writes.
+        var isKernels = false
         /// Set-id bits are to go, as they do where contents change.
         var takesSetID = false
     }
@@ -171,8 +173,19 @@ extension FileSystem {
             }
             if let modification = change.modification {
                 // Under the lock, so that nobody sets the time before it after it.
+                let contents = openContents(of: inode)
+                if change.isKernels, let contents, contents.isWritable {
+                    // More may be written within the same tick of the kernel's clock, and copy tools go by size and time: while the file is open it has the time of
+                    // the last change on the disk, and this one when it is closed or synced.
+                    inode.believed.withLock { $0 = modification }
+                    contents.touch()
+                    return
+                }
+                // What was written before is as it will stay, or the time would be that of two contents.
+                if let contents, contents.isWritable { settle(inode, contents, scratch) }
                 try inode.believed.withLock { believed throws(VaultError) in
-                    try setTimes(inode, descriptor, change.access ?? Disk.unchangedTime, modification)
+                    try setTimes(
+                        inode, descriptor, change.access ?? Disk.unchangedTime, modification)
                     believed = modification.tv_nsec == Disk.presentTime.tv_nsec ? try time(descriptor) : modification
                 }
             } else if let access = change.access {

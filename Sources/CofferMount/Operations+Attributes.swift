@@ -19,13 +19,15 @@ extension Operations {
                 if inode.lacksRoom.load(ordering: .relaxed) != 0 { fileSystem.makeKernelAsk(inode) }
             }
         }
-        operations.setattr = { request, node, wanted, which, _ in
+        operations.setattr = { request, node, wanted, which, info in
             let fileSystem = FuseRequest.fileSystem(request)
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 var change = Operations.change(wanted, which)
                 // chown(2) takes them too where it changes neither owner, and nothing but that changes the time of change alone.
                 change.takesSetID = Worker.current.takesSetID || which == FUSE_SET_ATTR_CTIME
+                // Its own it sends with a handle, a program's without.
+                change.isKernels = fileSystem.keepsCache && info != nil && change.size == nil
                 var status = try fileSystem.change(inode, change, Worker.current.scratch) { group in
                     FuseRequest.belongs(request, to: group)
                 }

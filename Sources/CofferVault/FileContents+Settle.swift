@@ -10,8 +10,8 @@ extension FileContents {
         return knowledge.withLock { !$0.stale.isEmpty || $0.hasSurplus || $0.isEmptyUnstored }
     }
 
-    /// Seals again every block that is marked final but not last, or whose gap reaches over blocks that were filled. The file's times stay: no
-    /// program changed it.
+    /// Seals again every block that is marked final but not last, or whose gap reaches over blocks that were filled. The file's times stay, for no program changed
+    /// it, but for a nanosecond: what copies the vault has to see that it was changed.
     public func settle(_ scratch: Scratch) throws(VaultError) {
         guard isWritable, needsSettling else { return }
         // Where others write too, every turn ends with this.
@@ -31,7 +31,7 @@ extension FileContents {
         if let logged { try makeSure(logged) }
         try cutSurplus()
         var isChanged = false
-        defer { if isChanged { restoreTimes(before.st_atim, before.st_mtim) } }
+        defer { if isChanged { restoreTimes(before.st_atim, before.st_mtim.next) } }
         let last = BlockGeometry.blockCount(plainSize: size) - 1
         for block in knowledge.withLock({ $0.stale.sorted() }) {
             if block <= last,

@@ -71,7 +71,10 @@ extension FileContents {
             try file.pending.commit(log)
             // Unless the log failed meanwhile, and somebody stored directly what it was to have.
             if !file.hasUnloggedChanges.load(ordering: .acquiring) {
-                if !dataOnly { try syncNow(dataOnly: false, log) }
+                if dataOnly { return }
+                // Times that wait for what is only in the log are to be durable, too.
+                if file.pending.holdsTimes { try drain() }
+                try syncNow(dataOnly: false, log)
                 return
             }
         }

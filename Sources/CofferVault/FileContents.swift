@@ -243,13 +243,17 @@ public final class FileContents: @unchecked Sendable {
         touched.store(true, ordering: .releasing)
     }
 
-    /// Sets the file's times while no block is being stored: taking permissions back restores the times that it found, and must not find them half-way.
+    /// Sets the file's times while no block is being stored: taking permissions back goes by the times that it found, and must not find them half-way. What is
+    /// still to be stored is stored before: copy tools go by size and time, so no time may be that of two contents.
     public func setTimes(access: timespec, modification: timespec) throws(VaultError) {
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         let set = { () throws(VaultError) in
-            try system { () throws(Errno) in
-                try self.disk.setTimes(self.descriptor, access: access, modification: modification)
+            let isQueued = self.logged?.pending.queue(access: access, modification: modification) ?? false
+            if !isQueued {
+                try system { () throws(Errno) in
+                    try self.disk.setTimes(self.descriptor, access: access, modification: modification)
+                }
             }
             // What was changed until now has its time.
             if modification.tv_nsec != Disk.unchangedTime.tv_nsec { _ = self.takeTouched() }

@@ -94,7 +94,6 @@ struct NameVectorTests {
     }
 
     @Test func foreignAndReservedNames() throws {
-        let codec = NameCodec(ring: try vectorRing(vectors.vaultKeys), limit: 255)
         for name in vectors.foreignText { #expect(NameCodec.kind(of: Array(name.utf8)) == .foreign, "\(name)") }
         for name in vectors.reservedText { #expect(NameCodec.kind(of: Array(name.utf8)) == .reserved, "\(name)") }
         for name in [".", ".."] { #expect(NameCodec.kind(of: Array(name.utf8)) == .dots) }

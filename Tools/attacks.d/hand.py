@@ -38,9 +38,10 @@ class Hit(NamedTuple):
         return os.path.basename(mine).startswith("coffer.long.") and other.startswith(mine + ".")
 
     def is_named(self, findings, with_key):
-        """Whether one of the findings names it: by its path with the key, by where it is stored without."""
-        if not self.stored:                                                  # the root, which may have no path
-            return any("" in (each.path, each.stored) for each in findings)
+        """Whether one of the findings names it: by its path with the key, by where it is stored without. Of a directory it
+        is enough that things in it are named, whose names may not be to be read; the root may be named by either."""
+        if self.below or not self.stored:
+            return any(self.is_meant(each) for each in findings)
         if not with_key or self.path is None:
             return any(each.stored is not None and self.covers(self.stored, each.stored) for each in findings)
         return any(each.path is not None and self.covers(self.path, each.path) for each in findings)

@@ -80,7 +80,7 @@ class Tree:
                 os.mkdir(self.at(path))
                 self.directories.append(path)
         self.make_roles()
-        while self.made < self.count:
+        while self.made < self.count or len(self.files) < 40:
             path = self.free(rng.choice(self.directories), rng.choice(ENDINGS))
             self.write(path, rng.randbytes(random_size(rng)))
             self.files.append(path)

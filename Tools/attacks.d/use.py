@@ -4,6 +4,7 @@ What differs is known from the seal's manifest and the stored tree, which `store
 only be told of where it is so: where a copy has other bytes under the sealed size and time, because somebody had set the
 time back and rsync goes by it; or where rsync has read a file while it was written to, and a check says so as well.
 """
+import errno
 import os
 import random
 import shutil
@@ -32,7 +33,7 @@ class Person:
             self.rename: 8, self.move: 5, self.rename_directory: 4, self.move_directory: 2, self.remove: 6,
             self.remove_directory: 1, self.make_directory: 3, self.make_link: 3, self.change_link: 2,
             self.make_hard_link: 2, self.make_fifo: 1, self.set_attribute: 4, self.remove_attribute: 2,
-            self.change_mode: 4, self.touch: 4, self.touch_past: 3, self.copy_with_time: 3, self.give_equal_times: 2,
+            self.exchange: 2, self.rotate: 2, self.change_mode: 4, self.touch: 4, self.touch_past: 3, self.copy_with_time: 3, self.give_equal_times: 2,
             self.overwrite_keeping_time: 1}
 
     def look(self):
@@ -59,8 +60,8 @@ class Person:
         except (FileNotFoundError, FileExistsError, NotADirectoryError, IndexError):
             pass                                                             # it was renamed or removed in between
         except OSError as error:
-            # A directory moved into itself, or a directory that is not empty.
-            if error.errno not in (22, 39):
+            # A directory moved into itself or over one that is not empty, a file over a directory, a long name made longer.
+            if error.errno not in (errno.EINVAL, errno.ENOTEMPTY, errno.EISDIR, errno.ENAMETOOLONG):
                 raise
 
     def file(self):
@@ -139,6 +140,23 @@ class Person:
         os.rename(path, os.path.join(self.directory(), os.path.basename(path)))
         self.look()
 
+    def exchange(self):
+        """Two files get each other's name, and keep their times."""
+        one, other = self.file(), self.file()
+        between = self.free(os.path.dirname(one))
+        os.rename(one, between)
+        os.rename(other, one)
+        os.rename(between, other)
+
+    def rotate(self):
+        """As logs are rotated: each gets the name of the one before it."""
+        path = self.file()
+        for old, new in ((path + ".1", path + ".2"), (path, path + ".1")):
+            if os.path.exists(old):
+                os.rename(old, new)
+        with open(path, "wb") as stream:
+            stream.write(self.bytes())
+
     def remove(self):
         os.remove(self.rng.choice(self.files + self.links))
 
@@ -199,8 +217,12 @@ class Person:
     def copy_with_time(self):
         """cp -p, to a new name or over another file, whose time may be newer."""
         source, target = self.file(), self.file() if self.rng.random() < 0.5 else self.free(self.directory())
-        if not os.path.exists(target) or not os.path.samefile(source, target):
+        before = os.stat(target) if os.path.exists(target) else None
+        if before is None or not os.path.samefile(source, target):
             shutil.copy2(source, target)
+        after = os.stat(target)
+        if before and (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+            self.times_kept.add(after.st_ino)                                # the same once more: stored in other bytes
 
     def give_equal_times(self):
         """Several files of one moment, as unpacking an archive leaves them."""
@@ -260,9 +282,11 @@ class Use:
         self.person = Person(self.mount)
         self.is_mounted = False
         self.newest = 0                                                      # the counter of the newest seal
-        self.is_torn = False                                                 # rsync has read what was being written
+        self.is_torn = False                                                 # rsync has read what was being written,
+        self.torn = []                                                       # and a check has found damage of that here
         self.seconds = 0.5                                                   # that rsync takes
         self.alarms, self.known_to_differ, self.torn_files = 0, 0, 0
+        self.said = []                                                       # by verifications of this round
 
     def set_mounted(self, wanted):
         if wanted != self.is_mounted:
@@ -290,7 +314,7 @@ class Use:
     # ---- One round ----
 
     def round(self, number):
-        rng, person, done = self.rng, self.person, []
+        rng, person, done, self.said = self.rng, self.person, [], []
         person.rng = random.Random(rng.random())
         if rng.random() < 0.85:
             self.set_mounted(True)
@@ -308,14 +332,14 @@ class Use:
             # rsync without --modify-window=-1 goes by whole seconds, and may leave an edit out that kept the size.
             is_same = is_copied and not stored.differences(stored.look(self.vault), stored.look(self.copy))
             if is_same:
-                self.is_torn = False
+                self.is_torn, self.torn = False, []
             self.verify(number, "the copy", self.copy, done, must_be_whole=is_sealed and is_same)
             if rng.random() < 0.3:
                 self.verify(number, "the copy elsewhere", self.copy, done, must_be_whole=is_sealed and is_same,
                             public_key=self.public_key)
         if rng.random() < 0.3:
             self.verify(number, "the vault", self.vault, done)
-        self.say(f"use {number}: {', '.join(done)}")
+        self.say(f"use {number}: {', '.join(done) or 'nothing'} | {' | '.join(self.said)}")
 
     def seal(self, number, how, done):
         """Seals; whether nothing was going on meanwhile."""
@@ -344,19 +368,20 @@ class Use:
         """Copies the vault's ciphertext; whether all of it was, with nothing going on meanwhile."""
         if not how:
             return False
-        # Some copy by nanoseconds, and most by what is the default: seconds.
-        options = ["-aHAX" if how != "without -H" else "-aAX", "--delete", "--exclude=/coffer.log"]
-        if self.rng.random() < 0.6:
-            options.append("--modify-window=-1")
+        # What it takes for changed: another size or another time, which is compared by seconds unless told otherwise.
+        by, more = self.rng.choice((("seconds", []), ("nanoseconds", ["--modify-window=-1"]),
+                                    ("contents", ["--modify-window=-1", "--checksum"])))
+        options = ["-aHAX" if how != "without -H" else "-aAX", "--delete", "--exclude=/coffer.log", *more]
         if how == "broken off":
             options.append("--bwlimit=4000")
         command = ["rsync", *options, self.vault + "/", self.copy + "/"]
-        done.append(f"rsync {how}" + (" by nanoseconds" if "--modify-window=-1" in options else ""))
+        done.append(f"rsync by {by}, {how}")
         if how == "during work":
             self.set_mounted(True)
             self.is_torn = True
             with self.working(f"{number}/rsync"):
                 self.rsync(command, (0, 23, 24))                             # 23, 24: something had vanished
+            self.torn = self.losses()
             return False
         if how == "broken off":
             rsync = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -391,7 +416,7 @@ class Use:
         # What a mount has taken may be written to its vault at any time.
         after = stored.look(place) if place == self.vault and self.is_mounted else before
         seal = stored.newest_seal(place)
-        done.append(f"{what}: {verdict.result}" + (f" ({verdict.kinds})" if verdict.findings else ""))
+        self.said.append(f"{what}: {verdict.result}" + (f" ({verdict.kinds})" if verdict.findings else ""))
         found = verdict.contradictions()
         if seal is None:
             if verdict.result != "noSeal":
@@ -407,7 +432,7 @@ class Use:
             found += self.false_names(place, verdict, differing, seal, public_key)
             found += self.left_out(verdict, differing, seal)
         for text in found[:5]:
-            self.alarm(number, f"{what}, after {', '.join(done)}: {text}")
+            self.alarm(number, f"{what}, after {', '.join(done) or 'nothing'}: {text}")
         if len(found) > 5:
             self.say(f"        and {len(found) - 5} more")
 
@@ -416,8 +441,7 @@ class Use:
         either = {path: what - {"owner"} for each in reversed(differing) for path, what in each.items()}
         either = {path: what for path, what in either.items() if what}
         # Where coffer.dir is not the one that was sealed, the names beside it may be none.
-        unreadable = {os.path.dirname(path) for path in either if os.path.basename(path) == "coffer.dir"}
-        losses = None
+        unreadable = {os.path.dirname(path) for path in either if path.endswith("/coffer.dir")}
         for each in verdict.findings:
             if each.grade == "note":
                 continue
@@ -427,25 +451,31 @@ class Use:
             if each.problem in program.OF_SEALS:
                 yield f"{each} {each.detail}"
                 continue
-            is_so = name in either or any(path.startswith(name + ".") for path in either) or any(
-                name.startswith(folder + "/") for folder in unreadable if folder)
-            if not is_so:
+            if not (name in either or any(name.startswith(folder + "/") for folder in unreadable)
+                    or any(self.belongs_to(path, name) for path in either)):
                 yield f"is as it was sealed: {each} {each.detail}"
             elif each.grade == "damaged":
-                if either.get(name, set()) <= {"contents", "attributes"} and self.is_known_to_differ(place, name):
+                if self.is_known_to_differ(place, name, either.get(name, {"missing"})):
                     self.known_to_differ += 1
                     continue
-                if self.is_torn and place == self.copy:
-                    losses = self.losses() if losses is None else losses
-                    if any(f"{name}/".startswith(loss + "/") or f"{loss}/".startswith(name + "/") for loss in losses):
-                        self.torn_files += 1
-                        continue
+                if place == self.copy and any(f"{name}/".startswith(each + "/") or f"{each}/".startswith(name + "/")
+                                              for each in self.torn):
+                    self.torn_files += 1
+                    continue
                 yield f"no damage ({', '.join(sorted(either.get(name, ())))}): {each} {each.detail}"
 
-    def is_known_to_differ(self, place, name):
-        """Whether it is no wonder that something has the sealed size and time, and other bytes."""
+    @staticmethod
+    def belongs_to(path, entry):
+        """Whether this is, or may be, a piece of an entry's long name, or what holds a link's target."""
+        return path.startswith(entry + ".") or path.startswith(os.path.join(os.path.dirname(entry), "coffer.link."))
+
+    def is_known_to_differ(self, place, name, what):
+        """Whether it is no wonder that something has the sealed time, and other bytes."""
+        if "contents" not in what and "size" not in what or what & {"time", "type"}:
+            return False
         if place == self.copy:
-            return True                                                      # rsync goes by size and time
+            # rsync goes by size and time, and gives what it has copied the time from before it has read it.
+            return "contents" in what or self.is_torn
         try:
             return os.lstat(os.path.join(place, name)).st_ino in self.person.times_kept
         except FileNotFoundError:
@@ -480,8 +510,8 @@ def run(coffer, work, options, say):
         use.begin(max(60, options.files // 5))
         for number in range(1, options.use + 1):
             use.round(number)
-        say(f"use: {use.newest} seals; told of and so: {use.known_to_differ} times other bytes under the same size and "
-            f"time, {use.torn_files} times a file that rsync had read while it was written")
+        say(f"use: {use.newest} seals; told of, and so: {use.known_to_differ} times other bytes with the sealed time, "
+            f"{use.torn_files} times what rsync had torn by reading it while it was written")
         return use.alarms
     finally:
         if use.is_mounted:

@@ -81,7 +81,8 @@ def parse_public_key(given):
     text = os.fsencode(given)
     if not text.startswith(PREFIX):
         with open(given, "rb") as stream:
-            text = stream.read(4096).strip()
+            # The first word that begins as one does.
+            text = next((word for word in stream.read(4096).split() if word.startswith(PREFIX)), b"")
     raw = unbase64(text[len(PREFIX):]) if text.startswith(PREFIX) else None
     require(raw and len(raw) == 36 and blake2b(b"coffer.seal.check" + raw[:32], 128)[:4] == raw[32:],
             "that is no public key of seals, or it is mistyped")
@@ -156,7 +157,7 @@ KINDS = {stat.S_IFDIR: DIRECTORY, stat.S_IFREG: FILE, stat.S_IFLNK: LINK}
 
 NAME = re.compile(rb"c([A-Za-z0-9_-]+)")
 LONG_NAME = re.compile(rb"coffer\.long\.([A-Za-z0-9_-]{22})(\.[0-9]{2}\.[A-Za-z0-9_-]+)?")
-LINK_NAME = re.compile(rb"coffer\.link\.[^/\0]*", re.DOTALL)
+LINK_NAME = re.compile(rb"coffer\.link\.[A-Za-z0-9_-]{22}")
 
 def is_sealed(name, in_root):
     """"What is sealed", by the stored name. Entries and pieces of long names are those of a form that "Names" gives."""

@@ -170,7 +170,7 @@ public struct LogRecovery {
 
     private func restoreTimes(_ file: FileContents, _ before: stat) {
         do throws(Errno) {
-            try disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim)
+            try disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim.next)
         } catch {
             // As where permissions are taken back: a copy tool looks once more.
         }

@@ -52,6 +52,8 @@ final class PendingStores: @unchecked Sendable {
     private var tickets: [IntentLog.Ticket] = []
     /// The file, which stays open for as long as there is something to store.
     private var owner: FileContents?
+    /// The times that the file gets once everything is in its place: not before, or what copies the vault would take what it has now for that time's.
+    private var times: (access: timespec, modification: timespec)?
 
     init() {
         BriefMutex.initialize(mutex)
@@ -191,7 +193,14 @@ final class PendingStores: @unchecked Sendable {
         applying.withLock { _ in
             let (given, released) = drop(from: block, log.kept)
             for store in given { log.end(store.ticket) }
-            withExtendedLifetime(released) {}
+            if let released, let times = takeTimes(behind: 0) {
+                do throws(Errno) {
+                    try released.disk.setTimes(
+                        released.descriptor, access: times.access, modification: times.modification)
+                } catch {
+                    // A time that is not the program's makes a copy tool look once more.
+                }
+            }
         }
     }
 
@@ -228,7 +237,6 @@ final class PendingStores: @unchecked Sendable {
         }
         var done = 0
         let outcome: Result<Void, Errno> = Result { () throws(Errno) in
-            let before = try file.disk.status(file.descriptor)
             let room = batch.lazy.filter { $0.kept == nil }.map(\.byteCount).max() ?? 0
             let buffer = UnsafeMutableRawPointer.allocate(byteCount: max(room, 1), alignment: 4096)
             defer { buffer.deallocate() }
@@ -247,7 +255,12 @@ final class PendingStores: @unchecked Sendable {
                 if let cutSize = store.cutSize { try file.disk.truncate(file.descriptor, to: cutSize) }
                 done += 1
             }
-            try file.disk.setTimes(file.descriptor, access: before.st_atim, modification: before.st_mtim)
+            // Where none are queued the file has the present time now: other contents never have a time that was seen.
+            file.touch()
+            if let times = takeTimes(behind: done) {
+                try file.disk.setTimes(
+                    file.descriptor, access: times.access, modification: times.modification)
+            }
         }
         return (done, leave(batch.prefix(done), memory) ? file : nil, outcome)
     }
@@ -264,6 +277,34 @@ final class PendingStores: @unchecked Sendable {
         recount()
         if stores.isEmpty { owner = nil }
         return stores.isEmpty
+    }
+
+    /// Puts times behind what is pending; false where nothing is. The caller runs ``alone(_:)``.
+    func queue(access: timespec, modification: timespec) -> Bool {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        guard !stores.isEmpty else { return false }
+        var queued = times ?? (Disk.unchangedTime, Disk.unchangedTime)
+        if access.tv_nsec != Disk.unchangedTime.tv_nsec { queued.access = access }
+        if modification.tv_nsec != Disk.unchangedTime.tv_nsec { queued.modification = modification }
+        times = queued
+        return true
+    }
+
+    /// Whether times wait for what is pending.
+    var holdsTimes: Bool {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return times != nil
+    }
+
+    /// The times to be set behind the last `count` stores; nil where more was added since, or none wait.
+    private func takeTimes(behind count: Int) -> (access: timespec, modification: timespec)? {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        guard stores.count == count, let taken = times else { return nil }
+        times = nil
+        return taken
     }
 
     /// Runs what must not meet images being stored.
