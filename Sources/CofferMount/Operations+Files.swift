@@ -89,7 +89,12 @@ extension Operations {
         operations.fsync = { request, _, dataOnly, info in
             Operations.onFile(request, info) { fileSystem, handle, contents, worker, scratch throws(VaultError) in
                 worker.expectWait()
-                try fileSystem.finishWrites(handle.inode, contents, scratch)
+                // The time need not be durable, and is not the last one yet.
+                if dataOnly != 0 {
+                    try contents.settle(scratch)
+                } else {
+                    try fileSystem.finishWrites(handle.inode, contents, scratch)
+                }
                 try contents.sync(dataOnly: dataOnly != 0, scratch)
                 FuseRequest.reply(request, error: 0)
             }

@@ -7,7 +7,6 @@ import SystemPackage
 /// A manifest being written behind the place of its head, and hashed; and, if there is to be one, the cache with it.
 final class ManifestWriter {
     private static let roomCount = 1 << 18
-    private static let noPrefix = [UInt8](repeating: 0, count: SealCache.prefixCount)
 
     private let disk: Disk
     private let descriptor: Int32
@@ -35,7 +34,7 @@ final class ManifestWriter {
         if !record.name.isEmpty { entries += 1 }
         if case .file(let size, _) = record.kind { bytes += Int(size) }
         try append(raw)
-        remember((status.map { SealCache.prefix($0, readAt: readAt) } ?? Self.noPrefix) + raw)
+        remember((status.map { SealCache.prefix($0, readAt: readAt) } ?? SealCache.noPrefix) + raw)
     }
 
     /// Ends a directory.

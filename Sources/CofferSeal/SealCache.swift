@@ -8,11 +8,13 @@ import SystemPackage
 /// What this machine knows of a vault's files since it sealed them last, so that what did not change need not be read again. It is trusted, and no part of
 /// the vault.
 ///
-///     "COFSEALC" ‖ u32(version) ‖ manifest, each record behind u64(device) ‖ u64(inode) ‖ i64(time of change) ‖ i64(when it was read) ‖ BLAKE2b-256 of all
+///     "COFSEALC" ‖ u32(version) ‖ manifest, each record behind a byte 1 ‖ u64(device) ‖ u64(inode) ‖ i64(time of change) ‖ i64(when it was read) ‖ BLAKE2b-256 of all
 ///
 /// A record without its entry's status (a directory's, say) has zeros there.
 final class SealCache {
-    static let prefixCount = 32
+    static let prefixCount = 33
+    /// What no end begins with.
+    private static let mark: UInt8 = 1
     private static let magic = Array("COFSEALC".utf8) + [1, 0, 0, 0]
     /// What was changed so shortly before it was read may have been changed after, without its time telling; nanoseconds.
     private static let doubt: Int64 = 2_000_000_000
@@ -96,9 +98,9 @@ final class SealCache {
         let wanted = Self.prefix(status, readAt: 0)
         let changed = SealTime.nanoseconds(status.st_ctim)
         let readAt = item.prefix.withUnsafeBytes {
-            Int64(littleEndian: $0.loadUnaligned(fromByteOffset: 24, as: Int64.self))
+            Int64(littleEndian: $0.loadUnaligned(fromByteOffset: 25, as: Int64.self))
         }
-        guard item.prefix.prefix(24).elementsEqual(wanted.prefix(24)), changed < readAt - Self.doubt else {
+        guard item.prefix.prefix(25).elementsEqual(wanted.prefix(25)), changed < readAt - Self.doubt else {
             return nil
         }
         return record
@@ -110,9 +112,13 @@ final class SealCache {
         return item
     }
 
+    /// What is kept before the record of something of which nothing is.
+    static let noPrefix = [mark] + [UInt8](repeating: 0, count: prefixCount - 1)
+
     static func prefix(_ status: stat, readAt: Int64) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(prefixCount)
+        bytes.append(mark)
         let changed = UInt64(bitPattern: SealTime.nanoseconds(status.st_ctim))
         for number in [UInt64(status.st_dev), UInt64(status.st_ino), changed, UInt64(bitPattern: readAt)] {
             withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) }

@@ -76,7 +76,9 @@ struct SealVectorTests {
             manifest += raw
             raw.withUnsafeBytes { tree.add($0, isDirectory: entry.record.isDirectory) }
             guard entry.record.isDirectory else { return }
-            for entry in inside.sorted(by: { Array($0.nameText.utf8).lexicographicallyPrecedes(Array($1.nameText.utf8)) }) {
+            for entry in inside.sorted(by: {
+                Array($0.nameText.utf8).lexicographicallyPrecedes(Array($1.nameText.utf8))
+            }) {
                 add(entry, entry.inside ?? [])
             }
             manifest.append(SealRecord.end)
@@ -144,7 +146,8 @@ struct SealVectorTests {
         for vector in vectors.contents {
             let isHole = vector.size == 3 * ContentHash.partCount
             let data = (0..<vector.size).map { index in
-                isHole ? 0 : vector.size == 1 ? 1 : index == ContentHash.partCount ? 2 : UInt8(truncatingIfNeeded: index)
+                isHole
+                    ? 0 : vector.size == 1 ? 1 : index == ContentHash.partCount ? 2 : UInt8(truncatingIfNeeded: index)
             }
             let hash = ContentHash(size: vector.size)
             for part in 0..<ContentHash.parts(ofSize: vector.size) {

@@ -38,7 +38,7 @@ def flip_in_last_byte(hand):
 
 @attack("a bit of an empty file flipped", "damaged")
 def flip_in_empty_file(hand):
-    hand.rewrite(hand.pick(lambda each: each.size == 64), lambda data: hand.flip(data, HEADER))
+    hand.rewrite(hand.one("empty file"), lambda data: hand.flip(data, HEADER))
 
 
 @attack("a bit of the middle of a large file flipped", "damaged")

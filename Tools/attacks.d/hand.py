@@ -1,4 +1,4 @@
-"""What attacks are made with: the states of a vault, a hand that changes a copy of it, and what is to be found of that."""
+"""What attacks are made with: the states of a vault, a hand that changes a copy of it, and what is to be found then."""
 import base64
 import functools
 import os
@@ -38,8 +38,8 @@ class Hit(NamedTuple):
         return os.path.basename(mine).startswith("coffer.long.") and other.startswith(mine + ".")
 
     def is_named(self, findings, with_key):
-        """Whether one of the findings names it: by its path with the key, by where it is stored without. Of a directory it
-        is enough that things in it are named, whose names may not be to be read; the root may be named by either."""
+        """Whether one of the findings names it: by its path with the key, by where it is stored without. Of a directory
+        it is enough that things in it are named, whose names may not be to be read; the root may be named by either."""
         if self.below or not self.stored:
             return any(self.is_meant(each) for each in findings)
         if not with_key or self.path is None:

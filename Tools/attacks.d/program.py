@@ -157,5 +157,6 @@ class Program:
         with contextlib.ExitStack() as stack:
             state = stack.enter_context(self.another_machine()) if elsewhere else None
             opening = ("--public-key", public_key) if public_key else self.secret
-            done = self.run("verify", "--json", *(["--strict"] if strict else []), *options, *opening, copy, state=state)
+            done = self.run("verify", "--json", *(["--strict"] if strict else []), *options, *opening, copy,
+                            state=state)
             return Verdict(done, strict)

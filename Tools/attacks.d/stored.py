@@ -26,7 +26,7 @@ class Facts(NamedTuple):
     time: int                                                                # 0 for directories
     attributes: bytes | None
     more: object                                                             # a file's size and hash, a link's text …
-    unsure: bool = False                                                     # written to all the time while it was sealed
+    unsure: bool = False                                                     # written to while it was sealed
     damaged: bool = False                                                    # damaged when it was sealed
 
     def differs(self, other):
@@ -222,7 +222,7 @@ class Seal:
         while stack:
             close()
         if (root_hash, entries, total) != (self.root, self.entries, self.bytes):
-            raise ValueError(f"its manifest has {entries} entries of {total} bytes and the root hash {root_hash.hex()}, "
+            raise ValueError(f"has a manifest of {entries} entries, {total} bytes and the root hash {root_hash.hex()}, "
                              f"and its head says {self.entries}, {self.bytes} and {self.root.hex()}")
         return found
 

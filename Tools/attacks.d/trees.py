@@ -1,4 +1,4 @@
-"""The tree that is attacked: written through a mount from a seed, then worked on; and where each part of it is stored."""
+"""The tree that is attacked: written through a mount from a seed, then worked on; and where each part is stored."""
 import os
 import shutil
 import stat
@@ -97,6 +97,7 @@ class Tree:
         rng = self.rng
         for role, count in (("equal", 6), ("equal elsewhere", 4)):
             self.some_files(role, self.directory(), count, 9 * BLOCK)
+        self.some_files("empty file", self.directory(), 2, 0)
         self.some_files("large", self.directory(), 2, lambda: rng.randint(2 << 20, 4 << 20))
         place = self.directory()
         for role, count, size in (("two blocks written", 3, 9 * BLOCK + 77), ("one block written", 2, 8 * BLOCK + 5),
@@ -290,9 +291,9 @@ class Entry(NamedTuple):
 
 
 def entries(mount, vault):
-    """All entries by their path. A mount shows the inode numbers of what is behind it: by these a path and a stored path
-    are known to be of the same thing. Of a directory's names for one and the same file it cannot be told which is which;
-    they are left out."""
+    """All entries by their path. A mount shows the inode numbers of what is behind it: by these a path and a stored
+    path are known to be of the same thing. Of a directory's names for one and the same file it cannot be told which is
+    which; they are left out."""
     found = {}
 
     def add(path, stored):

@@ -18,8 +18,13 @@ struct ByteReader {
     }
 
     mutating func integer<Number: FixedWidthInteger>() throws(FormatError) -> Number {
-        let part = try take(MemoryLayout<Number>.size)
-        return part.withUnsafeBytes { Number(littleEndian: $0.loadUnaligned(as: Number.self)) }
+        let size = MemoryLayout<Number>.size
+        guard size <= bytes.endIndex - position else { throw .malformed }
+        defer { position += size }
+        let offset = position - bytes.startIndex
+        return bytes.withUnsafeBytes {
+            Number(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: Number.self))
+        }
     }
 
     mutating func take(_ count: Int) throws(FormatError) -> [UInt8] {

@@ -1,0 +1,292 @@
+import Foundation
+import Glibc
+import Testing
+
+/// `coffer seal` and `coffer verify`, as a person uses them. Tools/attacks tries more.
+@Suite(.mounts)
+struct SealTests {
+    /// One line of what verify finds.
+    struct Finding: Decodable, Hashable {
+        let path: String?
+        let problem: String
+        let `class`: String
+    }
+    struct Verified: Decodable {
+        struct Seal: Decodable {
+            let counter: Int
+            let anchor: String
+        }
+        let result: String
+        let filesRead: Int
+        let seal: Seal?
+        let findings: [Finding]
+    }
+    struct Sealed: Decodable {
+        let counter: Int
+        let entries: Int
+        let filesRead: Int
+        let anchor: String
+        let damaged: [String]
+    }
+
+    private let vault: TestVault
+
+    init() throws {
+        vault = try TestVault()
+        let mount = try vault.mount()
+        try vault.shell(
+            """
+            cd mnt; mkdir -p a/b "$(printf 'n%.0s' {1..240})" moved; echo one > a/one; echo two > a/two; echo three > a/b/three
+            head -c 3000000 /dev/urandom > big; truncate -s 3G sparse; printf x | dd of=sparse bs=1 seek=2G conv=notrunc status=none
+            ln -s one a/link; ln -s "$(printf 'l%.0s' {1..3500})" long; mkfifo fifo; : > empty
+            echo long > "$(printf 'n%.0s' {1..240})/$(printf 'm%.0s' {1..250})"; setfattr -n user.x -v y a/one
+            mv moved a/here; echo inside > a/here/inside; ln a/two a/b/again
+            """)
+        try mount.unmount()
+    }
+
+    private func decode<Value: Decodable>(_ text: String, as type: Value.Type = Value.self) throws -> Value {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(Value.self, from: Data(text.utf8))
+    }
+
+    @discardableResult
+    private func seal(_ more: String...) throws -> Sealed {
+        let outcome = try CofferProgram.run(
+            ["seal", "--json", "--passphrase-file", "key"] + more + ["vault"], in: vault.directory)
+        guard outcome.status == 0 else { throw outcome }
+        return try decode(outcome.output)
+    }
+
+    private func verify(
+        _ copy: String = "vault", _ status: Int32 = 0, _ more: [String] = ["--passphrase-file", "key"],
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws -> Verified {
+        let outcome = try CofferProgram.run(["verify", "--json"] + more + [copy], in: vault.directory)
+        #expect(outcome.status == status, "\(outcome)", sourceLocation: sourceLocation)
+        return try decode(outcome.output)
+    }
+
+    private func makePublicKey() throws {
+        try vault.shell(
+            "cat > pub <<'END'\n\(try vault.coffer("key", "export-public", "--passphrase-file", "key", "vault").output)END"
+        )
+    }
+
+    /// The stored path of what has a plaintext path, by a mount.
+    private func stored(_ path: String) throws -> String {
+        let mount = try vault.mount(["--read-only"])
+        defer { withExtendedLifetime(mount) {} }
+        let found = try vault.shell("find vault -inum $(stat -c %i 'mnt/\(path)')").split(separator: "\n")
+        try mount.unmount()
+        return String(try #require(found.first))
+    }
+
+    @Test func whatIsSealedIsWhole() throws {
+        let first = try seal()
+        #expect(first.counter == 1 && first.entries > 20 && first.damaged.isEmpty)
+        try makePublicKey()
+        for way in [
+            ["--passphrase-file", "key"], ["--public-key", "pub"], ["--anchor", first.anchor, "--public-key", "pub"],
+        ] {
+            let found = try verify("vault", 0, way)
+            #expect(found.result == "whole" && found.findings.isEmpty, "\(way): \(found)")
+        }
+        // Copies: as they are, without holes, and with the marks that a mount leaves.
+        try vault.shell("rsync -aHAX vault/ copy/; cp -a --sparse=never vault flat")
+        for copy in ["copy", "flat"] {
+            #expect(try verify(copy, 0, ["--public-key", "pub", "--strict"]).result == "whole")
+        }
+    }
+
+    @Test func whatDidNotChangeIsNotReadAgain() throws {
+        let first = try seal()
+        // What was changed just before it was read is read once more.
+        sleep(3)
+        _ = try seal()
+        #expect(try seal().filesRead == 0)
+        let mount = try vault.mount()
+        try vault.shell("echo more >> mnt/a/one")
+        try mount.unmount()
+        let again = try seal()
+        #expect(again.filesRead == 1 && again.entries == first.entries)
+        #expect(try seal("--full").filesRead > 5)
+        #expect(try verify().result == "whole")
+        // Only the newest three are whole.
+        #expect(try vault.shell("find vault/coffer.seals -type f -size 232c | wc -l") == "2")
+    }
+
+    @Test func aMountedVaultIsSealedAsProgramsSeeIt() throws {
+        let mount = try vault.mount()
+        try vault.shell(
+            """
+            cat > work.py <<'END'
+            import os, sys
+            f = os.open('mnt/big', os.O_RDWR); os.pwrite(f, b'over' * 5000, 70000)
+            g = os.open('mnt/new', os.O_RDWR | os.O_CREAT); os.pwrite(g, b'x' * 10001, 0)
+            print('ready', flush=True); sys.stdin.readline()
+            END
+            mkfifo go; (python3 work.py < go > said 2> errors & echo $! > pid); (sleep 60 > go 2> errors & echo $! > holder)
+            until grep -q ready said; do sleep 0.05; done
+            """)
+        try seal()
+        #expect(try verify("vault", 0).findings.isEmpty)
+        try vault.shell("kill $(cat holder) || true; while kill -0 $(cat pid) 2> /dev/null; do sleep 0.05; done")
+        // Closing them changes nothing of what was sealed but times.
+        try mount.unmount()
+        let after = try verify("vault", 0)
+        #expect(after.result == "whole", "\(after)")
+        #expect(after.findings.allSatisfy { $0.problem == "time" })
+    }
+
+    @Test func whatDiffersIsNamed() throws {
+        try seal()
+        try makePublicKey()
+        let one = try stored("a/one"), two = try stored("a/two"), big = try stored("big"), directory = try stored("a/b")
+        let long = try stored("\(String(repeating: "n", count: 240))/\(String(repeating: "m", count: 250))")
+        let cases: [(script: String, status: Int32, Finding)] = [
+            (
+                "t=$(stat -c %y F); printf X | dd of=F bs=1 seek=5000 conv=notrunc status=none; touch -d \"$t\" F"
+                    .replacingOccurrences(of: "F", with: big), 15,
+                Finding(path: "big", problem: "contents", class: "damaged")
+            ),
+            (
+                "printf X | dd of=\(big) bs=1 seek=5000 conv=notrunc status=none", 15,
+                Finding(path: "big", problem: "blocks", class: "damaged")
+            ),
+            ("rm \(one)", 16, Finding(path: "a/one", problem: "missing", class: "incomplete")),
+            ("rm -r \(directory)", 16, Finding(path: "a/b", problem: "missing", class: "incomplete")),
+            (
+                "rm \(long).*", 16,
+                Finding(
+                    path: "\(String(repeating: "n", count: 240))/\(String(repeating: "m", count: 250))",
+                    problem: "missing", class: "incomplete")
+            ),
+            (
+                "mv \(one) x; mv \(two) \(one); mv x \(two)", 16,
+                Finding(path: "a/one", problem: "swapped", class: "incomplete")
+            ),
+            ("cp -p \(one) \(directory)/", 15, Finding(path: nil, problem: "name", class: "damaged")),
+            ("chmod 4755 \(one)", 16, Finding(path: "a/one", problem: "mode", class: "incomplete")),
+            (
+                "setfattr -x \"$(getfattr --absolute-names -m user \(one) | sed -n 2p)\" \(one)", 16,
+                Finding(path: "a/one", problem: "attributes", class: "incomplete")
+            ),
+            ("touch \(one)", 0, Finding(path: "a/one", problem: "time", class: "note")),
+            ("truncate -s -4128 \(big)", 15, Finding(path: "big", problem: "blocks", class: "damaged")),
+        ]
+        for (script, status, expected) in cases {
+            try vault.shell("rm -rf kept; cp -a vault kept; \(script)")
+            let found = try verify("vault", status)
+            #expect(
+                found.findings.contains {
+                    $0.problem == expected.problem && $0.class == expected.class
+                        && (expected.path == nil || $0.path == expected.path)
+                }, "\(script): \(found)")
+            let blind = try verifyAnyway("vault", ["--public-key", "pub"])
+            #expect(!blind.findings.isEmpty, "\(script)")
+            try vault.shell("rm -rf vault; mv kept vault")
+        }
+        #expect(try verify().result == "whole")
+    }
+
+    private func verifyAnyway(_ copy: String, _ more: [String]) throws -> Verified {
+        let outcome = try CofferProgram.run(["verify", "--json"] + more + [copy], in: vault.directory)
+        #expect([0, 15, 16].contains(outcome.status), "\(outcome)")
+        return try decode(outcome.output)
+    }
+
+    /// A copy that was put back as a whole, seals and all.
+    @Test func anOlderCopyIsNoticed() throws {
+        let first = try seal()
+        try vault.shell("cp -a vault old")
+        let mount = try vault.mount()
+        try vault.shell("echo new > mnt/a/new; rm mnt/empty")
+        try mount.unmount()
+        let second = try seal()
+        let found = try verify("old", 16)
+        #expect(found.findings.map(\.problem) == ["rolledBack"])
+        // A machine that knows nothing is told by the anchor.
+        try vault.shell("mv state state.kept")
+        #expect(try verify("old").result == "whole")
+        try vault.shell("rm -r state; mv state.kept state")
+        try vault.shell("rm -rf elsewhere; mkdir elsewhere; cp -a old key elsewhere/")
+        func elsewhere(_ anchor: String) throws -> Outcome {
+            try CofferProgram.run(
+                ["verify", "--anchor", anchor, "--passphrase-file", "key", "old"], in: vault.directory + "/elsewhere")
+        }
+        #expect(try elsewhere(first.anchor).status == 0)
+        #expect(try elsewhere(second.anchor).status == 16)
+        #expect(try elsewhere(String(first.anchor.dropLast()) + "!").status == 2)
+        #expect(try verify("vault", 0, ["--anchor", first.anchor, "--passphrase-file", "key"]).result == "whole")
+    }
+
+    @Test func sealsThatAreNotGenuine() throws {
+        #expect(try verify("vault", 17).result == "noSeal")
+        try seal()
+        try makePublicKey()
+        try vault.shell("cp -a vault/coffer.seals kept")
+        for script in [
+            "truncate -s 231 S", "truncate -s 400 S", "printf X | dd of=S bs=1 seek=20 conv=notrunc status=none",
+            "printf X | dd of=S bs=1 seek=180 conv=notrunc status=none",
+            "printf X | dd of=S bs=1 seek=300 conv=notrunc status=none", "echo >> S",
+            "mv S vault/coffer.seals/00000002", "rm S",
+        ] {
+            try vault.shell(script.replacingOccurrences(of: "S", with: "vault/coffer.seals/00000001"))
+            for way in [["--passphrase-file", "key"], ["--public-key", "pub"]] {
+                let outcome = try CofferProgram.run(["verify", "--json"] + way + ["vault"], in: vault.directory)
+                #expect(outcome.status == 17, "\(script): \(outcome)")
+            }
+            try vault.shell("rm -r vault/coffer.seals; cp -a kept vault/coffer.seals")
+        }
+        // One by another vault's key, and newer.
+        try vault.shell("mkdir other; echo pw > other/pw")
+        _ = try CofferProgram.run(
+            ["init", "--kdf", "interactive", "--passphrase-file", "other/pw", "other/v"], in: vault.directory)
+        for _ in 0..<2 {
+            _ = try CofferProgram.run(["seal", "--passphrase-file", "other/pw", "other/v"], in: vault.directory)
+        }
+        try vault.shell("cp other/v/coffer.seals/00000002 vault/coffer.seals/")
+        let found = try verify("vault", 15)
+        #expect(found.seal?.counter == 1 && found.findings.map(\.problem) == ["sealForged"])
+        // The next one is not taken for it.
+        #expect(try seal().counter == 3)
+    }
+
+    @Test func damageDoesNotBecomeGenuine() throws {
+        let big = try stored("big")
+        try vault.shell("printf X | dd of=\(big) bs=1 seek=5000 conv=notrunc status=none")
+        let outcome = try vault.coffer("seal", "--json", "--passphrase-file", "key", "vault")
+        #expect(outcome.status == 15 && outcome.errors.contains("'big' is damaged"), "\(outcome)")
+        let found = try verify("vault", 15)
+        #expect(found.findings.contains(Finding(path: "big", problem: "sealedDamaged", class: "damaged")))
+    }
+
+    @Test func whatIsBrokenOffGoesOn() throws {
+        let mount = try vault.mount()
+        try vault.shell("cd mnt; for i in $(seq 24); do head -c 12000000 /dev/urandom > f$i; done", seconds: 300)
+        try mount.unmount()
+        try seal()
+        let big = try stored("f20")
+        var ways = 0
+        for number in 0..<10 {
+            let program = try CofferProgram.start(
+                ["seal", "--full", "--passphrase-file", "key", "vault"], in: vault.directory)
+            usleep(UInt32(400_000 + number * 40_000))
+            program.signal(SIGKILL)
+            if program.wait(seconds: 60) != 0 { ways += 1 }
+            #expect(try verify("vault", 0, ["--passphrase-file", "key", "--threads", "2"]).result == "whole")
+        }
+        #expect(ways > 3)
+        try seal()
+        #expect(try vault.shell("ls vault/coffer.seals | grep -c new || true") == "0")
+        try vault.shell("printf X | dd of=\(big) bs=1 seek=5000 conv=notrunc status=none")
+        let program = try CofferProgram.start(["verify", "--passphrase-file", "key", "vault"], in: vault.directory)
+        usleep(700_000)
+        program.signal(SIGINT)
+        _ = program.wait(seconds: 60)
+        let found = try verify("vault", 15, ["--resume", "--passphrase-file", "key"])
+        #expect(found.findings.map(\.path) == ["f20"])
+    }
+}
