@@ -70,7 +70,7 @@ let package = Package(
         .target(
             name: "CofferMount",
             dependencies: [
-                "CFuse", "CLinux", "CofferCrypto", "CofferFormat", "CofferDisk", "CofferVault",
+                "CFuse", "CLinux", "CofferCrypto", "CofferFormat", "CofferDisk", "CofferVault", "CofferSeal",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],

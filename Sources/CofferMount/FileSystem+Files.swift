@@ -89,14 +89,27 @@ extension FileSystem {
             let descriptor = try openBacking(inode, flags: isWritable ? O_RDWR : O_RDONLY)
             let changed = keepsCache ? 0 : changeTime(descriptor)
             do throws(VaultError) {
+                try verify(inode, descriptor)
                 return try vault.contents(
                     of: descriptor, isWritable: isWritable, emptying: emptying, place: { self.place(of: inode) },
                     scratch)
             } catch {
-                guard case .damaged = error, attempt < 150, time(nil) - changed < 3 else { throw error }
+                guard case .damaged = error, sealed == nil, attempt < 150, time(nil) - changed < 3 else { throw error }
             }
             attempt += 1
             usleep(20_000)
+        }
+    }
+
+    /// Where only what was sealed may be read: whether this is.
+    private func verify(_ inode: Inode, _ descriptor: Int32) throws(VaultError) {
+        guard let sealed else { return }
+        do throws(VaultError) {
+            guard let place = place(of: inode) else { throw .damaged(Damage(.unsealed)) }
+            try sealed.verify(descriptor, at: place)
+        } catch {
+            disk.close(descriptor)
+            throw error
         }
     }
 

@@ -18,10 +18,21 @@ extension FileSystem {
             try withDirectory(parent, forReading: true) { directory throws(VaultError) in
                 guard let entry = try vault.lookUp(name, in: directory) else {
                     if try isPlaceholder(name, directory) { throw .system(.ioError) }
+                    try requireUnsealed(name, parent, directory)
                     return nil
                 }
                 return try reference(entry.status, parent, directory.descriptor, entry.name.entry, entry.id, name)
             }
+        }
+    }
+
+    /// Where only what was sealed may be read: that nothing was sealed under a name that is not there. What is missing is not hidden.
+    private func requireUnsealed(
+        _ name: [UInt8], _ parent: Inode, _ directory: VaultDirectory
+    ) throws(VaultError) {
+        guard let sealed, let place = place(of: parent) else { return }
+        for stored in vault.storedNames(of: name, in: directory) where try sealed.has(place + [stored]) {
+            throw .damaged(Damage(.missing))
         }
     }
 
@@ -222,7 +233,11 @@ extension FileSystem {
             let orphan = table.orphan(of: inode)
             if orphan >= 0 { return try vault.readLink(StoredName(""), in: orphan) }
             let target = try withName(inode) { parent, stored, _ throws(VaultError) in
-                try vault.readLink(stored, in: parent)
+                if let sealed, let place = place(of: inode) {
+                    let text = try system { () throws(Errno) in try disk.linkBytes(at: parent, stored.cString) }
+                    try sealed.verify(link: text, at: place)
+                }
+                return try vault.readLink(stored, in: parent)
             }
             guard let target else { throw .system(.staleNFSFileHandle) }
             return target

@@ -1,5 +1,6 @@
 import CofferDisk
 import CofferFormat
+import CofferSeal
 import CofferVault
 import Glibc
 import Synchronization
@@ -48,12 +49,17 @@ final class FileSystem: @unchecked Sendable {
     let undone = Mutex<[Undone]>([])
     /// Listings that are under way.
     let listings = Listings()
+    /// What everything has to be as; nil where that is nobody's to say.
+    let sealed: SealGuard?
     /// The kernel need not tell who opens a directory. Set before the first request.
     let needsNoOpening = Atomic<Bool>(false)
     /// Open files and directories, of those that the kernel tells of.
     let handles = Atomic<Int>(0)
 
-    init(vault: Vault, options: MountOptions, log: MountLog, descriptorLimit: Int) throws(VaultError) {
+    init(
+        vault: Vault, options: MountOptions, sealed: SealGuard? = nil, log: MountLog, descriptorLimit: Int
+    ) throws(VaultError) {
+        self.sealed = sealed
         leavesFileAccessTimes = options.leavesFileAccessTimes
         leavesDirectoryAccessTimes = options.leavesDirectoryAccessTimes
         self.vault = vault

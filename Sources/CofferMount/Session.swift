@@ -1,6 +1,7 @@
 import CFuse
 import CLinux
 import CofferCrypto
+import CofferSeal
 import CofferVault
 import Glibc
 import Logging
@@ -24,16 +25,17 @@ public final class Session: @unchecked Sendable {
     private static let starting = Mutex<Session?>(nil)
 
     /// Mounts. From here on the mount exists, and answers once `run` is called. libfuse says on standard error why the kernel refuses. `intents` is where the vault's
-    /// log is; it is removed at the end.
+    /// log is; it is removed at the end. With `sealed`, only what was sealed can be read.
     public init(
-        vault: Vault, intents: LogDirectory?, options: MountOptions, logger: Logger, descriptorLimit: Int
+        vault: Vault, intents: LogDirectory?, options: MountOptions, sealed: SealGuard? = nil, logger: Logger,
+        descriptorLimit: Int
     ) throws(MountError) {
         self.intents = intents
         log = MountLog(logger)
         self.options = options
         do throws(VaultError) {
             fileSystem = try FileSystem(
-                vault: vault, options: options, log: log, descriptorLimit: descriptorLimit)
+                vault: vault, options: options, sealed: sealed, log: log, descriptorLimit: descriptorLimit)
         } catch {
             throw .vault("\(error)")
         }

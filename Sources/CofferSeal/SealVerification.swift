@@ -13,6 +13,8 @@ public final class SealVerification {
         public var owners = false
         /// Times of modification.
         public var times = true
+        /// What files hold; else only whether they are there, and their sizes and times.
+        public var contents = true
         /// Permissions, ACLs and extended attributes.
         public var attributes = true
         /// Threads that hash.
@@ -188,7 +190,7 @@ public final class SealVerification {
             let status = try CofferVault.system { () throws(Errno) in
                 try disk.status(at: walk.descriptor, StoredName(name).cString)
             }
-            if status.st_mode & S_IFMT == S_IFREG {
+            if status.st_mode & S_IFMT == S_IFREG, options.contents {
                 try pipeline.put(
                     .file(place, nil, status), file: name, in: try walk.shared(), size: status.st_size,
                     isContent: false)
@@ -218,7 +220,10 @@ public final class SealVerification {
                 try pipeline.put(.same)
                 return try enter(cursor)
             } else if case .file = sealed.kind {
-                if options.done.covers(done.entries + pipeline.count, place), isAsBefore(sealed, status) {
+                if !options.contents {
+                    compareQuickly(place, sealed, status)
+                    try pipeline.put(.same)
+                } else if options.done.covers(done.entries + pipeline.count, place), isAsBefore(sealed, status) {
                     try pipeline.put(.same)
                 } else {
                     try pipeline.put(
@@ -236,6 +241,18 @@ public final class SealVerification {
         }
         try cursor.skip()
         walk.advance()
+    }
+
+    /// Without reading: another size or time says that it is another version.
+    private func compareQuickly(_ place: StoredPlace, _ sealed: SealRecord, _ status: stat) {
+        guard case .file(let size, _) = sealed.kind else { return }
+        let now = SealTime.nanoseconds(status.st_mtim)
+        if UInt64(status.st_size) != size {
+            find(place, now > sealed.time ? .newer : now < sealed.time ? .older(counter: nil)
+                : .size(sealed: size, found: UInt64(status.st_size)))
+        } else if options.times, !Self.isSame(sealed.time, status.st_mtim) {
+            find(place, .time)
+        }
     }
 
     /// What was verified already is believed to be the same as long as its size and time are.

@@ -122,6 +122,18 @@ public final class Vault: Sendable {
         names.open(sealed, in: ids)
     }
 
+    /// All stored names that an entry of this name might have in a directory.
+    package func storedNames(of name: [UInt8], in directory: VaultDirectory) -> [StoredName] {
+        directory.identity.accepted.flatMap { id in
+            do throws(FormatError) {
+                return try names.encodings(of: name, in: id).map(\.entry)
+            } catch {
+                // No entry can have it.
+                return []
+            }
+        }
+    }
+
     /// The stored form that a new entry gets, and the id it is bound to.
     public func newName(
         _ name: [UInt8], in directory: VaultDirectory

@@ -36,6 +36,12 @@ public struct Damage: Error, Equatable, Sendable {
         case rotation = "what a rotation of the key left to be done does not verify"
         /// A seal's manifest is not what was signed, or changes while it is read.
         case seal = "the seal does not verify"
+        /// Nothing was sealed where it is, or not its contents.
+        case unsealed = "it was not sealed"
+        /// It is not what was sealed: older, exchanged, or damaged.
+        case otherThanSealed = "it is not what was sealed"
+        /// It was sealed, and is not there.
+        case missing = "it was sealed, and is missing"
         /// A directory's records do not verify.
         case directory = "directory records do not verify"
     }

@@ -3,6 +3,7 @@ import CLinux
 import CofferDisk
 import CofferKeys
 import CofferMount
+import CofferSeal
 import CofferVault
 import Glibc
 import Logging
@@ -20,6 +21,9 @@ struct Mount: ParsableCommand {
             A vault is mounted for writing once at a time, and what else changes it meanwhile may not be seen. With --shared, which is \
             slower, others may write to it: a copy tool, or other shared mounts on this machine. Their changes are seen within a second.
 
+            With --sealed nothing can be changed, and every file that is opened is first compared as a whole with the vault's newest seal (see 'coffer seal'): what was exchanged, put \
+            back, damaged or added gives an error and a line in the log. What is missing is named when mounting, and is an error where a program asks for it by name.
+
             Set-user-id programs and device nodes in the mount have no effect unless \
             asked for with -o suid and -o dev.
 
@@ -29,7 +33,7 @@ struct Mount: ParsableCommand {
               multi_writer (or shared: as --shared; mount(8) and fstab(5) understand the short one in a way of their own)
               allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
               noexec, noatime, nodiratime, sync, dirsync
-              no_log (as --no-log)
+              no_log (as --no-log), sealed (as --sealed)
               remount (with ro, rw, noexec and so on, as root)
 
             In /etc/fstab, with the program linked as /sbin/mount.fuse.coffer:
@@ -52,6 +56,9 @@ struct Mount: ParsableCommand {
 
     @Flag(help: "Let nothing be changed.")
     var readOnly = false
+
+    @Flag(help: "Read only what the newest seal says: see below.")
+    var sealed = false
 
     @Flag(help: "Let others write to the vault meanwhile: copy tools, other shared mounts.")
     var shared = false
@@ -77,6 +84,11 @@ struct Mount: ParsableCommand {
         var flags = try MountFlags(options.joined(separator: ","))
         flags.isReadOnly = flags.isReadOnly || readOnly
         flags.isShared = flags.isShared || shared
+        flags.isSealed = flags.isSealed || sealed
+        if flags.isSealed {
+            guard !flags.isShared else { throw CommandError(.usage, "--sealed is for reading, --shared for writing") }
+            flags.isReadOnly = true
+        }
         flags.hasNoLog = flags.hasNoLog || noLog
         flags.allowsOthers = flags.allowsOthers || allowOther
         if flags.isRemount {
@@ -113,12 +125,13 @@ struct Mount: ParsableCommand {
         mountOptions.leavesDirectoryAccessTimes = flags.leavesDirectoryAccessTimes
         mountOptions.kernelOptions = flags.kernelOptions
         mountOptions.idleSeconds = idleSeconds
-        try serve(opened, directory, mountOptions, log, background, logIsWanted: !flags.hasNoLog)
+        let guardian = flags.isSealed ? try SealedReading(directory, opened).guardian() : nil
+        try serve(opened, directory, mountOptions, guardian, log, background, logIsWanted: !flags.hasNoLog)
     }
 
     private func serve(
-        _ opened: UnlockedVault, _ directory: VaultDirectory, _ options: MountOptions, _ log: LogTarget,
-        _ background: Background?, logIsWanted: Bool
+        _ opened: UnlockedVault, _ directory: VaultDirectory, _ options: MountOptions, _ sealed: SealGuard?,
+        _ log: LogTarget, _ background: Background?, logIsWanted: Bool
     ) throws(CommandError) {
         let descriptorLimit = Int(coffer_raise_nofile_limit())
         LoggingSystem.bootstrap { _ in LogLines(target: log) }
@@ -146,7 +159,7 @@ struct Mount: ParsableCommand {
             let session: Session
             do throws(MountError) {
                 session = try Session(
-                    vault: content, intents: intents, options: options, logger: logger,
+                    vault: content, intents: intents, options: options, sealed: sealed, logger: logger,
                     descriptorLimit: descriptorLimit)
             } catch {
                 withExtendedLifetime(content) { Self.giveUp(intents, logger) }

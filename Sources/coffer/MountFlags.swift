@@ -6,6 +6,7 @@ struct MountFlags {
     var isShared = false
     var isRemount = false
     var hasNoLog = false
+    var isSealed = false
     // mount(8) does not keep the order of its own options and others, so what forbids wins.
     private var forbidsDevices = false
     private var forbidsSetUserID = false
@@ -45,6 +46,7 @@ struct MountFlags {
             case ("shared", nil), ("multi_writer", nil): isShared = true
             case ("remount", nil): isRemount = true
             case ("no_log", nil): hasNoLog = true
+            case ("sealed", nil): isSealed = true
             case ("nodiratime", nil): leavesDirectoryAccessTimes = true
             case ("allow_other", nil): allowsOthers = true
             case ("dev", nil), ("allow_dev", nil): allowsDevices = true

@@ -226,12 +226,6 @@ def put_file_back(hand, role="rewritten in its size", when="old"):
     hand.rewrite(entry, lambda data: hand.old_bytes(entry), when)
 
 
-@attack("another time, and nothing else: newer", "newer incomplete")
-@attack("another time, and nothing else: older", "newer incomplete", when="older")
-def change_time(hand, when="newer"):
-    hand.set_time(hand.hit(hand.file(0)), when)
-
-
 # ---- Files in each other's place -------------------------------------------------------------------------------------
 
 @attack("two files of one size exchanged", "damaged incomplete")
@@ -894,7 +888,14 @@ def roll_back_elsewhere(hand):
     roll_back(hand)
 
 
-# What is none of Coffer's is told of as a note, and the rest is whole.
+# Some things are told of as a note, and the rest is whole: times, which not every copy keeps, and what is none of Coffer's.
+
+@open_gap("another time of a file, and nothing else: newer")
+@open_gap("another time of a file, and nothing else: older", when="older")
+def change_time(hand, when="newer"):
+    hand.set_time(hand.hit(hand.file(0)), when)
+
+
 @open_gap("files that are none of Coffer's")
 def add_foreign_files(hand):
     directory = hand.a_directory()

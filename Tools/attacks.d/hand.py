@@ -249,10 +249,11 @@ def attack(name, key, public=None, kinds=(), public_kinds=None, of_seals=False, 
     return add
 
 
-def open_gap(name, elsewhere=False):
-    """Adds an attack of which it is said openly that it is not found."""
+def open_gap(name, elsewhere=False, **fixed):
+    """Adds an attack of which it is said openly that it is not found, or that it is a note only."""
     def add(make):
-        open_gaps.append(Attack(name, make, ({"whole"}, {"whole"}), (set(), set()), elsewhere=elsewhere))
+        open_gaps.append(Attack(name, functools.partial(make, **fixed), ({"whole"}, {"whole"}), (set(), set()),
+                                elsewhere=elsewhere))
         return make
 
     return add
