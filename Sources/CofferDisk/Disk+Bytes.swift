@@ -10,6 +10,17 @@ extension Disk {
         }.get()
     }
 
+    /// Whether there is an entry of this name.
+    public func isThere(_ name: UnsafePointer<CChar>, at directory: Int32) throws(Errno) -> Bool {
+        do throws(Errno) {
+            _ = try status(at: directory, name)
+            return true
+        } catch {
+            if error == .noSuchFileOrDirectory { return false }
+            throw error
+        }
+    }
+
     /// At most `limit` bytes, the file's first ones unless told otherwise.
     public func readBytes(_ descriptor: Int32, limit: Int, at offset: Int = 0) throws(Errno) -> [UInt8] {
         try bytes(room: limit) { buffer throws(Errno) in

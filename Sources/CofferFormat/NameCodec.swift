@@ -98,6 +98,18 @@ public struct NameCodec: Sendable {
         return nil
     }
 
+    /// What a sealed name decrypts to under some epoch, whatever directory it is of; nil where that is not UTF-8, or no name. Nothing has verified it.
+    public func unverified(_ sealed: [UInt8]) -> [UInt8]? {
+        for cipher in ciphers {
+            if let name = Self.unpad(cipher.unverifiedPlaintext(of: sealed)),
+                String(validating: name, as: UTF8.self) != nil
+            {
+                return name
+            }
+        }
+        return nil
+    }
+
     /// What a stored name is by its form; no key is needed for that.
     public static func kind(of stored: [UInt8]) -> StoredNameKind {
         if stored.first == UInt8(ascii: ".") {

@@ -37,6 +37,37 @@ public struct ConfigStore {
         }
     }
 
+    /// Reads coffer.json.previous, likewise.
+    public func loadPrevious() throws(KeysError) -> ConfigFile {
+        guard let bytes = try contents(of: Self.previousName) else { throw .notAVault }
+        do {
+            return try ConfigFile(parsing: bytes)
+        } catch {
+            throw .config(error)
+        }
+    }
+
+    /// Puts the version before the last change in coffer.json's place. What that was, if there is one, gets another name in `lostAndFound` before.
+    public func restorePrevious(keepingDamagedIn lostAndFound: String) throws(KeysError) {
+        let previous = try loadPrevious()
+        do throws(Errno) {
+            try write(previous.bytes)
+            if try disk.isThere(ConfigFile.name, at: directory) {
+                do throws(Errno) {
+                    try disk.makeDirectory(at: directory, lostAndFound, mode: 0o700)
+                } catch {
+                    if error != .fileExists { throw error }
+                }
+                let name = "\(lostAndFound)/\(ConfigFile.name).\(Hex.encode(Random.bytes(8)))"
+                try disk.hardLink(from: directory, ConfigFile.name, to: directory, name)
+            }
+            try renameNew(to: ConfigFile.name, mode: .replace)
+            try syncDirectory()
+        } catch {
+            throw .system("write \(ConfigFile.name)", error)
+        }
+    }
+
     private func loadBytes() throws(KeysError) -> [UInt8] {
         guard let bytes = try contents(of: ConfigFile.name) else {
             for name in [Self.previousName, Self.newName] where try exists(name) { throw .onlyOtherConfig(name) }

@@ -14,6 +14,16 @@ public struct UnlockedVault: Sendable {
     /// Which slot opened it; nil where none did.
     public internal(set) var openedSlot: KeySlot?
 
+    /// Whether another version of the configuration is whole, though the secret at hand may not open it.
+    public func verifies(_ file: ConfigFile) -> Bool {
+        do throws(KeysError) {
+            _ = try VaultUnlocker.open(file, with: ringKey)
+            return true
+        } catch {
+            return false
+        }
+    }
+
     /// What stands for each vault key, by epoch: 32 hexadecimal digits.
     public var fingerprints: [UInt8: String] {
         var result: [UInt8: String] = [:]

@@ -248,8 +248,13 @@ public final class SealVerification {
         guard case .file(let size, _) = sealed.kind else { return }
         let now = SealTime.nanoseconds(status.st_mtim)
         if UInt64(status.st_size) != size {
-            find(place, now > sealed.time ? .newer : now < sealed.time ? .older(counter: nil)
-                : .size(sealed: size, found: UInt64(status.st_size)))
+            find(
+                place,
+                now > sealed.time
+                    ? .newer
+                    : now < sealed.time
+                        ? .older(counter: nil)
+                        : .size(sealed: size, found: UInt64(status.st_size)))
         } else if options.times, !Self.isSame(sealed.time, status.st_mtim) {
             find(place, .time)
         }

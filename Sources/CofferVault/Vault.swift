@@ -105,7 +105,7 @@ public final class Vault: Sendable {
     /// As ``find(_:in:)``, with nil for an entry that does not exist.
     public func lookUp(_ name: [UInt8], in directory: VaultDirectory) throws(VaultError) -> VaultEntry? {
         for id in directory.identity.accepted {
-            for encoding in try encodings(of: name, in: id) {
+            for encoding in try storableEncodings(of: name, in: id) {
                 do throws(Errno) {
                     let status = try disk.status(at: directory.descriptor, encoding.entry.cString)
                     return VaultEntry(plainName: name, name: encoding, id: id, status: status)
@@ -139,7 +139,7 @@ public final class Vault: Sendable {
         _ name: [UInt8], in directory: VaultDirectory
     ) throws(VaultError) -> (name: EncodedName, id: DirectoryID) {
         let id = directory.identity.creating
-        guard let first = try encodings(of: name, in: id).first else { throw .cryptography }
+        guard let first = try storableEncodings(of: name, in: id).first else { throw .cryptography }
         return (first, id)
     }
 
@@ -153,7 +153,19 @@ public final class Vault: Sendable {
         return try newName(name, in: directory)
     }
 
-    private func encodings(of name: [UInt8], in id: DirectoryID) throws(VaultError) -> [EncodedName] {
+    /// The stored forms of a name that may be an entry's.
+    func encodings(of name: [UInt8], in id: DirectoryID) -> [EncodedName] {
+        do throws(FormatError) {
+            return try names.encodings(of: name, in: id)
+        } catch {
+            return []
+        }
+    }
+
+    /// What a sealed name decrypts to, whatever directory it is of; nil where that is no name. Not to be believed: only people can say whether it is right.
+    func unverifiedName(_ sealed: [UInt8]) -> [UInt8]? { names.unverified(sealed) }
+
+    private func storableEncodings(of name: [UInt8], in id: DirectoryID) throws(VaultError) -> [EncodedName] {
         do throws(FormatError) {
             return try names.encodings(of: name, in: id)
         } catch {

@@ -15,7 +15,13 @@ struct Check: ParsableCommand {
             Besides, it tells what means nothing and does no harm: pieces of names without an entry, what a crash left half-made, conflict copies that a sync tool left under \
             other names, and files whose end was set by a recovery.
 
-            What this cannot see: a block, file or directory that was put back as a whole to what it was before, and entries that are missing.
+            What this cannot see: a block, file or directory that was put back as a whole to what it was before, and entries that are missing; 'coffer verify' does.
+
+            With --repair it mends what can be mended without another copy of the vault, and --dry-run says what that is. Names that do not verify are decrypted all the same: in a \
+            directory that lost its records they are given back as they were, elsewhere with ' (recovered)' behind them, for they may have been moved there. Pieces of long names \
+            that are in another directory are put beside their entries, and ends that a power cut left unmarked are marked. Of a file that stays damaged, NAME.salvaged gets all \
+            that verifies, and NAME.salvaged.txt says which bytes do not; NAME itself stays as it is. A coffer.json that is damaged is replaced by coffer.json.previous, if that \
+            opens. Whatever is overwritten goes to coffer.lost+found in the vault. 'coffer repair' with another copy heals more: try that first.
 
             Exit status \(ExitStatus.damaged.rawValue) means that something is damaged, \(ExitStatus.inputOutput.rawValue) that something could not be looked at.
 
@@ -23,6 +29,7 @@ struct Check: ParsableCommand {
               coffer check photos
               coffer check --quick photos        names, headers and ends of files only
               coffer check --json --key-file key photos > report
+              coffer check --repair --dry-run photos
             """)
 
     @Argument(help: "The vault's directory.")
@@ -34,6 +41,12 @@ struct Check: ParsableCommand {
     @Flag(help: "Print what was found as JSON.")
     var json = false
 
+    @Flag(help: "Mend what can be mended; the vault must not be mounted.")
+    var repair = false
+
+    @Flag(help: "With --repair: change nothing; say what could be done.")
+    var dryRun = false
+
     @Option(help: ArgumentHelp("How many threads look at contents; by default, as many as processors.", valueName: "n"))
     var threads: Int?
 
@@ -41,10 +54,13 @@ struct Check: ParsableCommand {
 
     func validate() throws {
         if let threads, !(1...256).contains(threads) { throw ValidationError("--threads is 1 to 256") }
+        if repair && (quick || json) { throw ValidationError("--repair excludes --quick and --json") }
+        if dryRun && !repair { throw ValidationError("--dry-run is for --repair") }
     }
 
     func run() throws {
         _ = coffer_raise_nofile_limit()
+        if repair { return try Mending(vault, unlock, isDryRun: dryRun).run() }
         let reading = try VaultReading(try VaultDirectory.open(vault), unlock)
         var options = VaultCheck.Options()
         options.contents = !quick

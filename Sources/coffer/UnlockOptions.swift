@@ -1,5 +1,6 @@
 import ArgumentParser
 import CofferDisk
+import CofferFormat
 import CofferKeys
 
 /// What every command that opens a vault takes.
@@ -61,14 +62,20 @@ struct UnlockOptions: ParsableArguments {
     }
 
     /// Unlocks the vault: reads coffer.json before it asks for anything, so that a wrong directory is told at once.
-    func open(_ directory: VaultDirectory, acceptingOlder: Bool = false) throws(CommandError) -> UnlockedVault {
+    /// `given` is to be used in its place.
+    func open(
+        _ directory: VaultDirectory, file given: ConfigFile? = nil, acceptingOlder: Bool = false
+    ) throws(CommandError) -> UnlockedVault {
         let (file, location) = try CommandError.naming(directory.path) { () throws(KeysError) in
-            (try directory.configStore.load(), try VaultOpening.location(of: directory.path))
+            (
+                given == nil ? try directory.configStore.load() : given, try VaultOpening.location(of: directory.path)
+            )
         }
         let opening = VaultOpening(
             known: .forThisUser, acceptingChange: acceptChangedVault, acceptingOlder: acceptingOlder)
         let (vault, warning) = try open(directory.path) { secret throws(KeysError) in
-            try opening.open(file, location: location, secret: secret)
+            guard let file else { throw .notAVault }
+            return try opening.open(file, location: location, secret: secret)
         }
         if let warning { Report.warning(warning) }
         return vault

@@ -1,0 +1,135 @@
+import CofferCrypto
+import CofferDisk
+import CofferFormat
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// Mends what is damaged in a vault without another copy of it, as far as that can be: names that were moved or whose directory has lost its records, pieces of
+/// long names that are elsewhere, ends that are not marked; and of files that stay damaged it makes copies of all that verifies.
+///
+/// Nothing is destroyed: what is overwritten goes to `coffer.lost+found` before, and files that are damaged stay. What was done need not be done again, so that it
+/// may stop at any point. Nobody else may have the vault open.
+public final class VaultMending {
+    /// What became of something damaged.
+    public enum Outcome: Sendable, Equatable {
+        /// The entry is called by this name, in the same directory. It was decrypted without the directory's say.
+        case named([UInt8])
+        /// The pieces of its name were elsewhere, and are beside it.
+        case paired
+        /// The last block is marked as that, and as reconstructed.
+        case ended
+        /// What verifies was copied to an entry of this name beside it, and which bytes are lost to another; the damaged one stays.
+        case salvaged(as: [UInt8], map: [UInt8], lost: Int)
+        /// The records of a directory that do not verify were put away.
+        case recordsPutAway
+        /// Nothing can be done without another copy.
+        case notMended
+        /// Something kept it from being mended.
+        case failed(Errno)
+    }
+
+    /// How often everything is looked through: what is named is the way to more.
+    private static let rounds = 1000
+
+    let vault: Vault
+    let disk: Disk
+    let scratch: Scratch
+    let lost: LostAndFound
+    let isDryRun: Bool
+    /// Every piece of a long name in the vault, by tag; nil until one is asked for.
+    var allPieces: [[UInt8]: LongNamePieces]?
+    /// Paths that were given in directories where nothing verified.
+    var recovered: Set<[UInt8]> = []
+    private let onOutcome: (CheckFinding, Outcome) -> Void
+    private let onProgress: @Sendable (CheckTotals) -> Void
+
+    /// Mending of `vault`. With `isDryRun` nothing is changed, and what could be done at first is told.
+    public init(
+        _ vault: Vault, isDryRun: Bool, onOutcome: @escaping (CheckFinding, Outcome) -> Void,
+        onProgress: @escaping @Sendable (CheckTotals) -> Void
+    ) throws(VaultError) {
+        self.vault = vault
+        disk = vault.disk
+        do throws(CryptoError) {
+            scratch = try Scratch()
+        } catch {
+            throw .cryptography
+        }
+        lost = LostAndFound(disk: vault.disk, root: vault.rootDescriptor)
+        self.isDryRun = isDryRun
+        self.onOutcome = onOutcome
+        self.onProgress = onProgress
+    }
+
+    /// Mends what it can. Returns what is left damaged, files with a salvaged copy among them.
+    public func run() throws(VaultError) -> [CheckFinding] {
+        var told: Set<[UInt8]> = []
+        for _ in 0..<Self.rounds {
+            let findings = try check()
+            var mended = 0
+            for finding in findings {
+                let key = finding.place.storedPath
+                if finding.bytes != nil, told.contains(key) { continue }
+                let outcome: Outcome
+                do throws(VaultError) {
+                    outcome = try mend(finding)
+                } catch {
+                    outcome = if case .system(let code) = error { .failed(code) } else { .notMended }
+                    if outcome == .failed(.noSpace) || outcome == .failed(.diskQuotaExceeded) { throw error }
+                }
+                if outcome.isProgress { mended += 1 }
+                if told.insert(key).inserted || outcome.isProgress { onOutcome(finding, outcome) }
+            }
+            if mended == 0 || isDryRun { return findings }
+            allPieces = nil
+            try system { () throws(Errno) in try disk.syncFileSystem(vault.rootDescriptor) }
+        }
+        return try check()
+    }
+
+    private func check() throws(VaultError) -> [CheckFinding] {
+        let found = Mutex<[CheckFinding]>([])
+        var options = VaultCheck.Options()
+        options.mayChange = false
+        let check = VaultCheck(
+            Tree(vault), options: options,
+            onFinding: { finding in found.withLock { if finding.isLoss { $0.append(finding) } } },
+            onProgress: onProgress)
+        _ = try check.run()
+        return found.withLock { $0 }
+    }
+
+    private func mend(_ finding: CheckFinding) throws(VaultError) -> Outcome {
+        guard case .damage(let kind) = finding.kind else { return .notMended }
+        switch kind {
+        case .block, .hole, .end, .short, .size, .header: return try mendContents(finding)
+        case .name: return try mendName(finding.place)
+        case .directory: return try putRecordsAway(finding.place)
+        default: return .notMended
+        }
+    }
+
+    /// A directory of the vault by its plaintext place; nil where it cannot be reached.
+    func directory(_ place: TreePlace) throws(VaultError) -> TreeDirectory? {
+        do throws(VaultError) {
+            guard case .directory(let directory) = try Tree(vault).find(try TreePath(place.path)) else { return nil }
+            return directory
+        } catch {
+            switch error {
+            case .system(.noSuchFileOrDirectory), .system(.notDirectory), .damaged: return nil
+            default: throw error
+            }
+        }
+    }
+}
+
+extension VaultMending.Outcome {
+    /// Whether something was changed that may be the way to more.
+    var isProgress: Bool {
+        switch self {
+        case .named, .paired, .ended, .recordsPutAway: true
+        case .salvaged, .notMended, .failed: false
+        }
+    }
+}
