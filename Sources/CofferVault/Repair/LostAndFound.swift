@@ -55,6 +55,18 @@ struct LostAndFound {
         }
     }
 
+    /// Whether something of this name is there.
+    func has(_ description: String) throws(VaultError) -> Bool {
+        let name = "\(ReservedName.lostAndFound)/\(description)"
+        return try system { () throws(Errno) in try disk.isThere(name, at: root) }
+    }
+
+    /// Takes away what was only kept for as long as something is not finished.
+    func forget(_ description: String) throws(VaultError) {
+        let name = "\(ReservedName.lostAndFound)/\(description)"
+        try system { () throws(Errno) in try disk.remove(at: root, name) }
+    }
+
     private func withFile(_ description: String, _ body: (Int32) throws(VaultError) -> Void) throws(VaultError) {
         do throws(Errno) {
             try disk.makeDirectory(at: root, ReservedName.lostAndFound.cString, mode: 0o700)

@@ -84,7 +84,10 @@ extension VaultMending {
     /// known by; where others do, the entry may have been moved here, and its name tells that it was recovered.
     private func rename(_ place: TreePlace, to name: [UInt8], in here: TreeDirectory) throws(VaultError) -> Outcome {
         let entries = try Tree(vault).list(here)
-        let isAlone = !entries.contains { !$0.isPlaceholder && !recovered.contains(here.place(of: $0).path) }
+        // A run that was broken off may have named some of them.
+        let mark = Self.mark(of: here.place)
+        let isBegun = try lost.has(mark)
+        let isAlone = isBegun || !entries.contains { !$0.isPlaceholder }
         var number = 1
         var wanted = name
         if !isAlone { wanted = Self.named(name, number) }
@@ -93,16 +96,22 @@ extension VaultMending {
             number += 1
         }
         if isDryRun { return .named(wanted) }
+        if isAlone {
+            if !isBegun { try lost.keep(here.place.storedPath, as: mark) }
+            marks.insert(mark)
+        }
         let (encoding, _) = try vault.newName(wanted, in: here.directory)
         try vault.withCompanions(of: encoding, in: here.directory) { () throws(Errno) in
             try disk.rename(
                 from: here.directory.descriptor, StoredName(place.stored).cString, to: here.directory.descriptor,
                 encoding.entry.cString, mode: .noReplace)
         }
-        if isAlone {
-            recovered.insert(TreePlace(in: here.place, name: wanted, stored: encoding.entry.bytes).path)
-        }
         return .named(wanted)
+    }
+
+    /// What tells that nothing verified in a directory when it was begun with.
+    private static func mark(of place: TreePlace) -> String {
+        "directory." + Base64URL.text(DirectoryID.root(vaultID: place.storedPath).bytes)
     }
 
     private static func named(_ name: [UInt8], _ number: Int) -> [UInt8] {

@@ -39,8 +39,8 @@ public final class VaultMending {
     let isDryRun: Bool
     /// Every piece of a long name in the vault, by tag; nil until one is asked for.
     var allPieces: [[UInt8]: LongNamePieces]?
-    /// Paths that were given in directories where nothing verified.
-    var recovered: Set<[UInt8]> = []
+    /// What is kept of directories where nothing verified, until all is done.
+    var marks: Set<String> = []
     private let onOutcome: (CheckFinding, Outcome) -> Void
     private let onProgress: @Sendable (CheckTotals) -> Void
 
@@ -81,7 +81,10 @@ public final class VaultMending {
                 if outcome.isProgress { mended += 1 }
                 if told.insert(key).inserted || outcome.isProgress { onOutcome(finding, outcome) }
             }
-            if mended == 0 || isDryRun { return findings }
+            if mended == 0 || isDryRun {
+                for mark in marks { try lost.forget(mark) }
+                return findings
+            }
             allPieces = nil
             try system { () throws(Errno) in try disk.syncFileSystem(vault.rootDescriptor) }
         }
