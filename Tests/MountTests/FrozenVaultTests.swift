@@ -76,4 +76,41 @@ struct FrozenVaultTests {
             try compare("decoded\(number)")
         }
     }
+
+    /// A vault that was sealed twice: verified with a secret, with the public key alone, by the anchor of its first seal, and by the verifier that shares no code.
+    @Test func itsSealsAreVerified() throws {
+        try unpack("seals")
+        for way in [
+            "--key-file key-file", "--public-key public",
+            "--public-key public --strict --anchor \(try vault.shell("cat frozen/anchor"))",
+        ] {
+            let outcome = try coffer("verify \(way) vault")
+            #expect(outcome.status == 0 && outcome.output.contains("seal 2 of"), "\(outcome)")
+        }
+        let python = Self.top.appendingPathComponent(".build/python/bin/python").path
+        let verifier = Self.top.appendingPathComponent("Tools/decode/coffer_verify.py").path
+        let hasPython = FileManager.default.isExecutableFile(atPath: python)
+        if !hasPython {
+            print("skipped in part: no Python with PyNaCl and cryptography in .build/python; Tools/test makes one")
+        }
+        let ways =
+            hasPython
+            ? [
+                "--key-file key-file", "--public-key public",
+                "--public-key public --anchor \(try vault.shell("cat frozen/anchor"))",
+            ] : []
+        for way in ways {
+            let outcome = try vault.tryShell("cd frozen; '\(python)' '\(verifier)' \(way) vault")
+            #expect(outcome.status == 0, "\(outcome)")
+        }
+        // One byte of a file, its size and time kept.
+        try vault.shell(
+            """
+            cd frozen; f=$(find vault -type f -size +16k -name 'c*' | head -1); t=$(stat -c %Y "$f"); printf X | dd of="$f" bs=1 seek=9000 conv=notrunc status=none; touch -d @$t "$f"
+            """)
+        #expect(try coffer("verify --public-key public vault").status == 15)
+        for way in ways {
+            #expect(try vault.tryShell("cd frozen; '\(python)' '\(verifier)' \(way) vault").status == 1)
+        }
+    }
 }
