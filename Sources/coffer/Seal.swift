@@ -28,7 +28,7 @@ struct Seal: ParsableCommand {
 
             Examples:
               coffer seal photos
-              coffer seal photos && rsync -aHAX --delete photos/ backup:photos/
+              coffer seal photos && rsync -aHAX --modify-window=-1 --delete photos/ backup:photos/
               coffer seal --anchor photos
             """)
 

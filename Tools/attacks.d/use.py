@@ -16,6 +16,19 @@ import trees
 from person import Person, Working
 
 
+def is_running(group):
+    """Whether a process of a group is there that has not ended; one that nobody has waited for yet has."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as stream:
+                state, _, its_group = stream.read().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False
+
+
 class Use:
     """A vault in use, and a copy of it."""
 
@@ -117,7 +130,8 @@ class Use:
         # What it takes for changed: another size or another time, which is compared by seconds unless told otherwise.
         by, more = self.rng.choice((("seconds", []), ("nanoseconds", ["--modify-window=-1"]),
                                     ("contents", ["--modify-window=-1", "--checksum"])))
-        options = ["-aHAX" if how != "without -H" else "-aAX", "--delete", "--exclude=/coffer.log", *more]
+        options = ["-aHAX" if how != "without -H" else "-aAX", "--delete", "--exclude=/coffer.log",
+                   "--timeout=20", *more]
         if how == "broken off":
             options.append("--bwlimit=4000")
         command = ["rsync", *options, self.vault + "/", self.copy + "/"]
@@ -126,7 +140,8 @@ class Use:
             self.set_mounted(True)
             self.is_torn = True
             with self.working(f"{number}/rsync"):
-                self.rsync(command, (0, 23, 24))                             # 23, 24: something had vanished
+                # 23, 24: something had vanished. 30: its processes wait for each other, as at times where attributes change.
+                self.rsync(command, (0, 23, 24, 30))
             self.torn = self.losses()
             return False
         if how == "broken off":
@@ -137,12 +152,8 @@ class Use:
             except subprocess.TimeoutExpired:
                 os.killpg(rsync.pid, self.rng.choice((signal.SIGTERM, signal.SIGKILL)))
                 rsync.wait()
-            for _ in range(500):                                             # until its other processes have ended
-                try:
-                    os.killpg(rsync.pid, 0)
-                    time.sleep(0.01)
-                except ProcessLookupError:
-                    break
+            while is_running(rsync.pid):                                     # until its other processes have ended
+                time.sleep(0.01)
             return False
         began = time.monotonic()
         self.rsync(command, (0,))
