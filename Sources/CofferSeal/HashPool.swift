@@ -45,16 +45,6 @@ final class HashJob: @unchecked Sendable {
 
 /// Threads that hash files.
 final class HashPool: @unchecked Sendable {
-    private final class Start {
-        let pool: HashPool
-        let hashing: FileHashing
-
-        init(_ pool: HashPool, _ hashing: FileHashing) {
-            self.pool = pool
-            self.hashing = hashing
-        }
-    }
-
     private let disk: Disk
     // At addresses that stay.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -63,31 +53,15 @@ final class HashPool: @unchecked Sendable {
     private var waiting: [HashJob] = []
     private var next = 0
     private var isEnding = false
-    private var threads: [pthread_t] = []
+    private var threads: WorkerThreads?
 
     /// Starts a thread for each of `hashings`; throws where not one can be started.
     init(disk: Disk, _ hashings: [FileHashing]) throws(VaultError) {
         self.disk = disk
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
-        for hashing in hashings {
-            let start = Start(self, hashing)
-            var thread = pthread_t()
-            let status = pthread_create(
-                &thread, nil,
-                { context in
-                    guard let context else { return nil }
-                    let start = Unmanaged<Start>.fromOpaque(context).takeRetainedValue()
-                    start.pool.serve(start.hashing)
-                    return nil
-                }, Unmanaged.passRetained(start).toOpaque())
-            if status == 0 {
-                threads.append(thread)
-            } else {
-                Unmanaged.passUnretained(start).release()
-            }
-        }
-        guard !threads.isEmpty else { throw .system(.resourceTemporarilyUnavailable) }
+        threads = WorkerThreads(hashings.map { hashing in { [unowned self] in serve(hashing) } })
+        guard threads != nil else { throw .system(.resourceTemporarilyUnavailable) }
     }
 
     deinit {
@@ -121,8 +95,7 @@ final class HashPool: @unchecked Sendable {
         next = 0
         pthread_cond_broadcast(changed)
         pthread_mutex_unlock(mutex)
-        for thread in threads { pthread_join(thread, nil) }
-        threads = []
+        threads?.join()
     }
 
     private func serve(_ hashing: FileHashing) {

@@ -35,6 +35,19 @@ public struct Tree: Sendable {
         return .directory(directory)
     }
 
+    /// The directory at a plaintext place; nil where there is none, or it cannot be reached for damage.
+    func directory(at place: TreePlace) throws(VaultError) -> TreeDirectory? {
+        do throws(VaultError) {
+            guard case .directory(let directory) = try find(try TreePath(place.path)) else { return nil }
+            return directory
+        } catch {
+            switch error {
+            case .system(.noSuchFileOrDirectory), .system(.notDirectory), .damaged: return nil
+            default: throw error
+            }
+        }
+    }
+
     /// The entry of a name.
     public func entry(_ name: [UInt8], in directory: TreeDirectory) throws(VaultError) -> TreeEntry {
         guard let found = try vault.lookUp(name, in: directory.directory) else {

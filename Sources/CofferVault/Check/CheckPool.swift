@@ -17,7 +17,7 @@ final class CheckPool: @unchecked Sendable {
     // Guarded by `mutex`.
     private var jobs: [Job] = []
     private var isEnding = false
-    private var threads: [pthread_t] = []
+    private var threads: WorkerThreads?
     private let work: @Sendable (Job, Scratch) -> Void
 
     /// Starts as many threads as there are processors, or as are given.
@@ -28,24 +28,8 @@ final class CheckPool: @unchecked Sendable {
         for _ in 0..<threadCount { rooms.append(try Scratch()) }
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
-        for scratch in rooms {
-            let start = Start(pool: self, scratch: scratch)
-            var thread = pthread_t()
-            let status = pthread_create(
-                &thread, nil,
-                { context in
-                    guard let context else { return nil }
-                    let start = Unmanaged<Start>.fromOpaque(context).takeRetainedValue()
-                    start.pool.serve(start.scratch)
-                    return nil
-                }, Unmanaged.passRetained(start).toOpaque())
-            if status == 0 {
-                threads.append(thread)
-            } else {
-                Unmanaged.passUnretained(start).release()
-            }
-        }
-        guard !threads.isEmpty else { throw .outOfMemory }
+        threads = WorkerThreads(rooms.map { scratch in { [unowned self] in serve(scratch) } })
+        guard threads != nil else { throw .outOfMemory }
     }
 
     deinit {
@@ -53,16 +37,6 @@ final class CheckPool: @unchecked Sendable {
         pthread_mutex_destroy(mutex)
         changed.deallocate()
         mutex.deallocate()
-    }
-
-    private final class Start {
-        let pool: CheckPool
-        let scratch: Scratch
-
-        init(pool: CheckPool, scratch: Scratch) {
-            self.pool = pool
-            self.scratch = scratch
-        }
     }
 
     /// Hands a job over, once there is room.
@@ -80,8 +54,7 @@ final class CheckPool: @unchecked Sendable {
         isEnding = true
         pthread_cond_broadcast(changed)
         pthread_mutex_unlock(mutex)
-        for thread in threads { pthread_join(thread, nil) }
-        threads = []
+        threads?.join()
     }
 
     private func serve(_ scratch: Scratch) {

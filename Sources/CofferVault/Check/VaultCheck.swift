@@ -56,6 +56,21 @@ public final class VaultCheck: Sendable {
         return totals.withLock { $0 }
     }
 
+    /// What is lost in a vault that nobody else changes.
+    static func losses(
+        in vault: Vault, onProgress: @escaping @Sendable (CheckTotals) -> Void
+    ) throws(VaultError) -> [CheckFinding] {
+        let found = Mutex<[CheckFinding]>([])
+        var options = Options()
+        options.mayChange = false
+        let check = VaultCheck(
+            Tree(vault), options: options,
+            onFinding: { finding in found.withLock { if finding.isLoss { $0.append(finding) } } },
+            onProgress: onProgress)
+        _ = try check.run()
+        return found.withLock { $0 }
+    }
+
     func report(_ finding: CheckFinding) {
         totals.withLock { totals in
             if finding.isLoss { totals.losses += 1 } else { totals.notes += 1 }

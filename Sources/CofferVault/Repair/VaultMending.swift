@@ -92,15 +92,7 @@ public final class VaultMending {
     }
 
     private func check() throws(VaultError) -> [CheckFinding] {
-        let found = Mutex<[CheckFinding]>([])
-        var options = VaultCheck.Options()
-        options.mayChange = false
-        let check = VaultCheck(
-            Tree(vault), options: options,
-            onFinding: { finding in found.withLock { if finding.isLoss { $0.append(finding) } } },
-            onProgress: onProgress)
-        _ = try check.run()
-        return found.withLock { $0 }
+        try VaultCheck.losses(in: vault, onProgress: onProgress)
     }
 
     private func mend(_ finding: CheckFinding) throws(VaultError) -> Outcome {
@@ -115,15 +107,7 @@ public final class VaultMending {
 
     /// A directory of the vault by its plaintext place; nil where it cannot be reached.
     func directory(_ place: TreePlace) throws(VaultError) -> TreeDirectory? {
-        do throws(VaultError) {
-            guard case .directory(let directory) = try Tree(vault).find(try TreePath(place.path)) else { return nil }
-            return directory
-        } catch {
-            switch error {
-            case .system(.noSuchFileOrDirectory), .system(.notDirectory), .damaged: return nil
-            default: throw error
-            }
-        }
+        try Tree(vault).directory(at: place)
     }
 }
 

@@ -67,15 +67,7 @@ extension VaultRepair {
 
     /// A directory of the vault by its plaintext place; nil where it cannot be reached.
     private func directory(_ place: TreePlace) throws(VaultError) -> TreeDirectory? {
-        do throws(VaultError) {
-            guard case .directory(let directory) = try Tree(vault).find(try TreePath(place.path)) else { return nil }
-            return directory
-        } catch {
-            switch error {
-            case .system(.noSuchFileOrDirectory), .system(.notDirectory), .damaged: return nil
-            default: throw error
-            }
-        }
+        try Tree(vault).directory(at: place)
     }
 
     private func listing(_ directory: Int32, _ body: ([UInt8]) -> Void) throws(VaultError) {

@@ -91,15 +91,7 @@ public final class VaultRepair {
     }
 
     private func check() throws(VaultError) -> [CheckFinding] {
-        let found = Mutex<[CheckFinding]>([])
-        var options = VaultCheck.Options()
-        options.mayChange = false
-        let check = VaultCheck(
-            Tree(vault), options: options,
-            onFinding: { finding in found.withLock { if finding.isLoss { $0.append(finding) } } },
-            onProgress: onProgress)
-        _ = try check.run()
-        return found.withLock { $0 }
+        try VaultCheck.losses(in: vault, onProgress: onProgress)
     }
 
     private func heal(_ finding: CheckFinding) throws(VaultError) -> Outcome {
@@ -127,15 +119,7 @@ public final class VaultRepair {
 
     /// The directory in the copy that has the same name; nil where there is none.
     func counterpartDirectory(of place: TreePlace) throws(VaultError) -> TreeDirectory? {
-        do throws(VaultError) {
-            guard case .directory(let directory) = try copy.find(try TreePath(place.path)) else { return nil }
-            return directory
-        } catch {
-            switch error {
-            case .system(.noSuchFileOrDirectory), .system(.notDirectory), .damaged: return nil
-            default: throw error
-            }
-        }
+        try copy.directory(at: place)
     }
 }
 
