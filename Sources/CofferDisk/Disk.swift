@@ -202,6 +202,12 @@ open class Disk: @unchecked Sendable {
         ![0x4D44, 0x2011_BAB0].contains(coffer_file_system_type(descriptor))
     }
 
+    /// Whether every change of an object changes its time of change: not so on FAT and exFAT, nor surely where another machine or program keeps the files (FUSE, SMB).
+    open func keepsChangeTimes(_ descriptor: Int32) -> Bool {
+        ![0x4D44, 0x2011_BAB0, 0x6573_5546, 0x517B, 0xFF53_4D42, 0xFE53_4D42].contains(
+            UInt64(UInt32(truncatingIfNeeded: coffer_file_system_type(descriptor))))
+    }
+
     /// fstatvfs(2).
     open func fileSystemStatus(_ descriptor: Int32) throws(Errno) -> statvfs {
         var result = statvfs()

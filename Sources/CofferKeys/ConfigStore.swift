@@ -51,7 +51,10 @@ public struct ConfigStore {
     public func restorePrevious(keepingDamagedIn lostAndFound: String) throws(KeysError) {
         let previous = try loadPrevious()
         do throws(Errno) {
-            try write(previous.bytes)
+            let old = try disk.open(
+                at: directory, Self.previousName, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            defer { disk.close(old) }
+            try write(previous.bytes, like: old)
             if try disk.isThere(ConfigFile.name, at: directory) {
                 do throws(Errno) {
                     try disk.makeDirectory(at: directory, lostAndFound, mode: 0o700)
@@ -59,7 +62,15 @@ public struct ConfigStore {
                     if error != .fileExists { throw error }
                 }
                 let name = "\(lostAndFound)/\(ConfigFile.name).\(Hex.encode(Random.bytes(8)))"
-                try disk.hardLink(from: directory, ConfigFile.name, to: directory, name)
+                do throws(Errno) {
+                    try disk.hardLink(from: directory, ConfigFile.name, to: directory, name)
+                } catch {
+                    // A file system without links: should it end here, the version before is there still, and this is done again.
+                    try disk.rename(from: directory, ConfigFile.name, to: directory, name)
+                }
+                let kept = try disk.open(at: directory, lostAndFound, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+                defer { disk.close(kept) }
+                try disk.sync(kept)
             }
             try renameNew(to: ConfigFile.name, mode: .replace)
             try syncDirectory()

@@ -1,5 +1,6 @@
 import CofferDisk
 import CofferFormat
+import CofferSeal
 import CofferVault
 import Glibc
 import Synchronization
@@ -12,8 +13,11 @@ final class FileHandle {
     /// The same, to be lent without counting references.
     let lentContents: Unmanaged<FileContents>
     let isWriter: Bool
+    /// What the file was when it was found to be as sealed; nil where that is nobody's to say.
+    let sealedStamp: SealGuard.Stamp?
 
-    init(inode: Inode, contents: FileContents, isWriter: Bool) {
+    init(inode: Inode, contents: FileContents, isWriter: Bool, sealedStamp: SealGuard.Stamp? = nil) {
+        self.sealedStamp = sealedStamp
         self.inode = inode
         self.contents = contents
         lentContents = Unmanaged.passUnretained(contents)
@@ -37,9 +41,16 @@ extension FileSystem {
                     throw error
                 }
             }
+            let stamp: SealGuard.Stamp?
+            do throws(VaultError) {
+                stamp = try sealedStamp(inode, contents)
+            } catch {
+                closeContents(inode, scratch)
+                throw error
+            }
             handles.add(1, ordering: .relaxed)
             if forWriting { inode.opened.withLock { $0.writers += 1 } }
-            return FileHandle(inode: inode, contents: contents, isWriter: forWriting)
+            return FileHandle(inode: inode, contents: contents, isWriter: forWriting, sealedStamp: stamp)
         }
     }
 
@@ -89,7 +100,6 @@ extension FileSystem {
             let descriptor = try openBacking(inode, flags: isWritable ? O_RDWR : O_RDONLY)
             let changed = keepsCache ? 0 : changeTime(descriptor)
             do throws(VaultError) {
-                try verify(inode, descriptor)
                 return try vault.contents(
                     of: descriptor, isWritable: isWritable, emptying: emptying, place: { self.place(of: inode) },
                     scratch)
@@ -98,18 +108,6 @@ extension FileSystem {
             }
             attempt += 1
             usleep(20_000)
-        }
-    }
-
-    /// Where only what was sealed may be read: whether this is.
-    private func verify(_ inode: Inode, _ descriptor: Int32) throws(VaultError) {
-        guard let sealed else { return }
-        do throws(VaultError) {
-            guard let place = place(of: inode) else { throw .damaged(Damage(.unsealed)) }
-            try sealed.verify(descriptor, at: place)
-        } catch {
-            disk.close(descriptor)
-            throw error
         }
     }
 
@@ -218,7 +216,7 @@ extension FileSystem {
 
     /// A descriptor of the ciphertext file. The kernel has checked the caller's permission; where the file's own mode keeps its owner (the driver) out, the
     /// mode is lifted for the moment of opening.
-    private func openBacking(_ inode: Inode, flags: Int32) throws(VaultError) -> Int32 {
+    func openBacking(_ inode: Inode, flags: Int32) throws(VaultError) -> Int32 {
         let orphan = table.orphan(of: inode)
         if orphan >= 0 { return try reopen(orphan, flags: flags) }
         let descriptor = try withName(inode) { parent, stored, status throws(VaultError) in

@@ -66,7 +66,10 @@ extension FileSystem {
                             if found == nil { continue }
                         } catch {
                             // A directory that may be listed but not searched: names are all there is to be had.
-                            guard error == .system(.permissionDenied) else { throw error }
+                            // So are what was not sealed: whoever asks for more of them is told.
+                            guard error == .system(.permissionDenied) || isSealed && error.errno == .ioError else {
+                                throw error
+                            }
                         }
                     }
                     if !body(entry, found) {
@@ -89,6 +92,7 @@ extension FileSystem {
             if error == .noSuchFileOrDirectory { return nil }
             throw .system(error)
         }
+        try requireSealed(status, parent, entry.stored)
         return try reference(status, parent, descriptor, entry.stored, id, entry.name)
     }
 

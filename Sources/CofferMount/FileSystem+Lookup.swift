@@ -21,18 +21,9 @@ extension FileSystem {
                     try requireUnsealed(name, parent, directory)
                     return nil
                 }
+                try requireSealed(entry.status, parent, entry.name.entry)
                 return try reference(entry.status, parent, directory.descriptor, entry.name.entry, entry.id, name)
             }
-        }
-    }
-
-    /// Where only what was sealed may be read: that nothing was sealed under a name that is not there. What is missing is not hidden.
-    private func requireUnsealed(
-        _ name: [UInt8], _ parent: Inode, _ directory: VaultDirectory
-    ) throws(VaultError) {
-        guard let sealed, let place = place(of: parent) else { return }
-        for stored in vault.storedNames(of: name, in: directory) where try sealed.has(place + [stored]) {
-            throw .damaged(Damage(.missing))
         }
     }
 

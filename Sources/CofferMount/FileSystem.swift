@@ -51,6 +51,8 @@ final class FileSystem: @unchecked Sendable {
     let listings = Listings()
     /// What everything has to be as; nil where that is nobody's to say.
     let sealed: SealGuard?
+    /// Whether there is that: asked for each request, without counting references.
+    let isSealed: Bool
     /// The kernel need not tell who opens a directory. Set before the first request.
     let needsNoOpening = Atomic<Bool>(false)
     /// Open files and directories, of those that the kernel tells of.
@@ -60,6 +62,7 @@ final class FileSystem: @unchecked Sendable {
         vault: Vault, options: MountOptions, sealed: SealGuard? = nil, log: MountLog, descriptorLimit: Int
     ) throws(VaultError) {
         self.sealed = sealed
+        isSealed = sealed != nil
         leavesFileAccessTimes = options.leavesFileAccessTimes
         leavesDirectoryAccessTimes = options.leavesDirectoryAccessTimes
         self.vault = vault

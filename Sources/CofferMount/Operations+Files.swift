@@ -27,6 +27,10 @@ extension Operations {
             let inode = fileSystem.table.inode(node)
             FuseRequest.run(request, fileSystem, inode) { () throws(VaultError) in
                 let flags = info?.pointee.flags ?? 0
+                if fileSystem.isSealed {
+                    Worker.current.expectWait()
+                    try fileSystem.verifyBeforeOpening(inode)
+                }
                 // Write-back reads what surrounds a write through the same handle, so write-only is not enough.
                 let handle = try fileSystem.openFile(
                     inode, forWriting: flags & O_ACCMODE != O_RDONLY, emptying: flags & O_TRUNC != 0,
@@ -44,8 +48,9 @@ extension Operations {
             FuseRequest.reply(request, error: 0)
         }
         operations.read = { request, _, count, offset, info in
-            Operations.onFile(request, info) { fileSystem, _, contents, worker, scratch throws(VaultError) in
+            Operations.onFile(request, info) { fileSystem, handle, contents, worker, scratch throws(VaultError) in
                 let got = try contents.read(into: worker.reply, count: min(count, 1 << 20), at: offset, scratch)
+                if fileSystem.isSealed { try fileSystem.requireUnchanged(handle) }
                 if !fileSystem.leavesFileAccessTimes { contents.noteAccess(scratch) }
                 _ = coffer_reply_bytes(request, worker.reply, got)
             }

@@ -16,13 +16,15 @@ final class FileHashing {
         var isUnsure = false
         /// Blocks of it do not verify; false where nobody looked.
         var isDamaged = false
-        /// When that was so; nanoseconds since 1970.
-        var readAt = SealTime.now
+        /// When reading it began; nanoseconds since 1970.
+        var readAt: Int64
     }
 
     /// So often a file that changes is read again.
     private static let patience = 5
     private static let pause: useconds_t = 10_000
+    /// Larger ones, which are holes, would take days: 64 TiB.
+    static let sizeLimit = 1 << 46
 
     private let disk: Disk
     private let ring: KeyRing?
@@ -47,10 +49,21 @@ final class FileHashing {
 
     /// Opens a file for this.
     static func open(disk: Disk, _ name: [UInt8], in directory: Int32) throws(VaultError) -> Int32 {
-        try system { () throws(Errno) in
-            try disk.open(
-                at: directory, StoredName(name).cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK,
-                withoutAccessTime: true)
+        let name = StoredName(name)
+        return try system { () throws(Errno) in
+            do throws(Errno) {
+                return try disk.open(
+                    at: directory, name.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK, withoutAccessTime: true)
+            } catch {
+                guard error == .permissionDenied else { throw error }
+            }
+            // A mode may keep even the owner out.
+            let object = try disk.open(at: directory, name.cString, flags: Disk.pathOnly | O_NOFOLLOW)
+            defer { disk.close(object) }
+            guard try disk.status(object).st_mode & S_IFMT == S_IFREG else { throw .staleNFSFileHandle }
+            return try disk.withMode(0o400, of: object) { () throws(Errno) in
+                try disk.reopen(object, flags: O_RDONLY | O_NONBLOCK, withoutAccessTime: true)
+            }
         }
     }
 
@@ -58,9 +71,15 @@ final class FileHashing {
     func hash(_ descriptor: Int32, isContent: Bool) throws(VaultError) -> Result {
         var attempt = 0
         while true {
+            let began = SealTime.now
             let before = try system { () throws(Errno) in try disk.status(descriptor) }
             guard before.st_mode & S_IFMT == S_IFREG else { throw .system(.staleNFSFileHandle) }
             let attributes = try StoredAttributes.hash(disk: disk, descriptor)
+            guard before.st_size <= Self.sizeLimit else {
+                return Result(
+                    status: before, attributes: attributes,
+                    contents: [UInt8](repeating: 0, count: RunningHash.byteCount), isUnsure: true, readAt: began)
+            }
             let hash = ContentHash(size: before.st_size)
             var isComplete = true
             var part = 0
@@ -76,14 +95,16 @@ final class FileHashing {
             let isDamaged = isComplete && isContent ? try !verifies(descriptor, before) : false
             let after = try system { () throws(Errno) in try disk.status(descriptor) }
             attempt += 1
-            if isComplete && FileStamp(before) == FileStamp(after) {
+            // Damage is looked at twice: somebody may be in the middle of a write.
+            if isComplete && FileStamp(before) == FileStamp(after) && (!isDamaged || attempt > 1) {
                 return Result(
-                    status: after, attributes: attributes, contents: hash.finish(), isDamaged: isDamaged)
+                    status: after, attributes: attributes, contents: hash.finish(), isDamaged: isDamaged,
+                    readAt: began)
             }
             if attempt == Self.patience {
                 return Result(
                     status: after, attributes: attributes,
-                    contents: [UInt8](repeating: 0, count: RunningHash.byteCount), isUnsure: true)
+                    contents: [UInt8](repeating: 0, count: RunningHash.byteCount), isUnsure: true, readAt: began)
             }
             usleep(Self.pause)
         }

@@ -21,6 +21,7 @@ final class HashPipeline<Item> {
         let attributes: [UInt8]?
         let isContent: Bool
         let hash: ContentHash
+        let began = SealTime.now
         var isComplete = true
         var isDamaged = false
         var failure: VaultError?
@@ -71,7 +72,7 @@ final class HashPipeline<Item> {
         _ item: Item, file name: [UInt8], in directory: SealDirectory, size: Int, isContent: Bool
     ) throws(VaultError) {
         count += 1
-        if size <= FileHashing.groupParts * ContentHash.partCount {
+        if size <= FileHashing.groupParts * ContentHash.partCount || size > FileHashing.sizeLimit {
             let job = HashJob(.file(directory, name, isContent: isContent))
             pool.add(job)
             return try append(.file(job, item))
@@ -181,10 +182,10 @@ final class HashPipeline<Item> {
     private func finish(_ state: LargeState) throws(VaultError) -> FileHashing.Result {
         if let failure = state.failure { throw failure }
         let after = try system { () throws(Errno) in try disk.status(state.file.descriptor) }
-        if state.isComplete && FileStamp(state.file.before) == FileStamp(after) {
+        if state.isComplete && !state.isDamaged && FileStamp(state.file.before) == FileStamp(after) {
             return FileHashing.Result(
                 status: after, attributes: state.attributes, contents: state.hash.finish(),
-                isDamaged: state.isDamaged)
+                readAt: state.began)
         }
         return try own.hash(state.file.descriptor, isContent: state.isContent)
     }

@@ -32,7 +32,7 @@ final class ManifestWriter {
         let raw = record.encoded
         raw.withUnsafeBytes { tree.add($0, isDirectory: record.isDirectory) }
         if !record.name.isEmpty { entries += 1 }
-        if case .file(let size, _) = record.kind { bytes += Int(size) }
+        if case .file(let size, _) = record.kind { bytes &+= Int(truncatingIfNeeded: size) }
         try append(raw)
         remember((status.map { SealCache.prefix($0, readAt: readAt) } ?? SealCache.noPrefix) + raw)
     }

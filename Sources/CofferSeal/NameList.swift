@@ -16,7 +16,15 @@ struct NameList {
     /// Reads a directory. `descriptor` may be an `O_PATH` one.
     init(disk: Disk, descriptor: Int32, isRoot: Bool) throws(VaultError) {
         let stream = try system { () throws(Errno) in
-            try disk.reopen(descriptor, flags: O_RDONLY | O_DIRECTORY, withoutAccessTime: true)
+            do throws(Errno) {
+                return try disk.reopen(descriptor, flags: O_RDONLY | O_DIRECTORY, withoutAccessTime: true)
+            } catch {
+                guard error == .permissionDenied else { throw error }
+            }
+            // A mode may keep even the owner out.
+            return try disk.withMode(0o400, of: descriptor) { () throws(Errno) in
+                try disk.reopen(descriptor, flags: O_RDONLY | O_DIRECTORY, withoutAccessTime: true)
+            }
         }
         defer { disk.close(stream) }
         try RawDirectory(disk: disk, descriptor: stream).forEach { name, _ in

@@ -92,6 +92,7 @@ final class SealCursor {
 
     /// Goes out of the directory that the cursor is in, and on to the record after it. Whatever was left is skipped.
     func leave() throws(ManifestProblem) {
+        guard depth > 0 else { throw .malformed }
         while item != nil { try skip() }
         lastNames.removeLast()
         if depth > 0 { try read() }

@@ -24,7 +24,7 @@ public final class SealGuard: @unchecked Sendable {
     // By key.
     private let entries: [Entry]
     // What was found as sealed, and has not changed since.
-    private let seen = Mutex<[[UInt8]: FileStamp]>([:])
+    private let seen = Mutex<[[UInt8]: Stamp]>([:])
     private static let seenLimit = 100_000
 
     /// The seal that is being looked after.
@@ -102,17 +102,20 @@ public final class SealGuard: @unchecked Sendable {
         while low < entries.count, entries[low].key == key {
             let entry = entries[low]
             low += 1
-            let raw = try system { () throws(Errno) in
-                try disk.readBytes(
-                    file, limit: min(SealRecord.maximumCount, manifestCount - Int(entry.offset)),
-                    at: SealHead.byteCount + Int(entry.offset))
-            }
-            do throws(FormatError) {
-                if let record = try SealRecord.parse(raw[...]).record, Self.check(path, record) == entry.check {
-                    return record
+            // Nearly all are small.
+            for limit in [512, SealRecord.maximumCount] {
+                let raw = try system { () throws(Errno) in
+                    try disk.readBytes(
+                        file, limit: min(limit, manifestCount - Int(entry.offset)),
+                        at: SealHead.byteCount + Int(entry.offset))
                 }
-            } catch {
-                // Not what it was: as if it were not there.
+                do throws(FormatError) {
+                    if let record = try SealRecord.parse(raw[...]).record, Self.check(path, record) == entry.check {
+                        return record
+                    }
+                } catch {
+                    // Not all of it; or not what it was, and then it is as if it were not there.
+                }
             }
         }
         return nil
@@ -121,8 +124,29 @@ public final class SealGuard: @unchecked Sendable {
     /// Whether something was sealed at a place.
     public func has(_ place: [StoredName]) throws(VaultError) -> Bool { try record(at: place) != nil }
 
-    /// Reads a file as a whole, unless that was done since it changed last, and throws where it is not what was sealed at its place.
-    public func verify(_ descriptor: Int32, at place: [StoredName]) throws(VaultError) {
+    /// What a file was when it was found as sealed: any change makes it another.
+    public struct Stamp: Equatable, Sendable {
+        private let device: UInt64
+        private let inode: UInt64
+        private let stamp: FileStamp
+
+        /// The stamp of a file's attributes.
+        public init(_ status: stat) {
+            device = UInt64(status.st_dev)
+            inode = UInt64(status.st_ino)
+            stamp = FileStamp(status)
+        }
+    }
+
+    /// Throws where something of another type was sealed at a place, or nothing.
+    public func verify(type mode: mode_t, at place: [StoredName]) throws(VaultError) {
+        guard let record = try record(at: place) else { throw .damaged(Damage(.unsealed)) }
+        guard mode_t(record.mode) & S_IFMT == mode & S_IFMT else { throw .damaged(Damage(.otherThanSealed)) }
+    }
+
+    /// Reads a file as a whole, unless that was done since it changed last, and throws where it is not what was sealed at its place. What it was then.
+    @discardableResult
+    public func verify(_ descriptor: Int32, at place: [StoredName]) throws(VaultError) -> Stamp {
         guard let record = try record(at: place), case .file(let size, let contents) = record.kind else {
             throw .damaged(Damage(.unsealed))
         }
@@ -132,15 +156,16 @@ public final class SealGuard: @unchecked Sendable {
             throw .damaged(Damage(.otherThanSealed))
         }
         let key = contents + Array(place.map(\.bytes).joined(separator: [UInt8(ascii: "/")]))
-        if seen.withLock({ $0[key] == FileStamp(status) }) { return }
+        if seen.withLock({ $0[key] == Stamp(status) }) { return Stamp(status) }
         let found = try FileHashing(disk: disk, verifyingWith: nil) { _ in }.hash(descriptor, isContent: false)
         guard !found.isUnsure, found.contents == contents, UInt64(found.status.st_size) == size else {
             throw .damaged(Damage(.otherThanSealed))
         }
         seen.withLock { seen in
             if seen.count >= Self.seenLimit { seen.removeAll() }
-            seen[key] = FileStamp(found.status)
+            seen[key] = Stamp(found.status)
         }
+        return Stamp(found.status)
     }
 
     /// Throws where a link's text is not what was sealed at its place.

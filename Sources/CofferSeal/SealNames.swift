@@ -23,12 +23,15 @@ public final class SealNames {
     private var directories: [[UInt8]: Known?] = [:]
     /// Pieces of long names that are missing, by directory and tag.
     private var pieces: [[UInt8]: [[UInt8]]] = [:]
+    /// All pieces in the directory that was asked about last.
+    private var knownPieces: (directory: [UInt8], pieces: LongNamePieces)?
 
     /// Names in an unlocked vault.
     public init(_ tree: Tree) { self.tree = tree }
 
     /// Takes what the missing among findings tell of names.
     public func learn(from findings: [VerifyFinding]) {
+        knownPieces = nil
         for finding in findings {
             guard case .missing = finding.kind, case .companion = NameCodec.kind(of: finding.place.name) else {
                 continue
@@ -41,6 +44,33 @@ public final class SealNames {
     public func plainName(of place: StoredPlace) -> [UInt8]? {
         guard let parent = place.parent, let directory = known(parent) else { return nil }
         return name(place.name, in: parent, directory)?.name
+    }
+
+    /// Whether it is a long name of which pieces are missing.
+    func lacksPieces(_ place: StoredPlace) -> Bool {
+        guard case .long(let tag) = NameCodec.kind(of: place.name), let parent = place.parent else { return false }
+        return sealed(tag, in: parent) == nil
+    }
+
+    /// Whether the records in the directory of a `coffer.dir` say anything there; nil where nobody can tell.
+    func recordsVerify(in place: StoredPlace) -> Bool? {
+        guard let directory = place.parent else { return nil }
+        let derived: DirectoryID
+        if let above = directory.parent {
+            guard let parent = known(above), let found = name(directory.name, in: above, parent) else { return nil }
+            derived = found.id.child(found.name)
+        } else {
+            derived = tree.vault.rootID
+        }
+        do throws(VaultError) {
+            _ = try withDirectory(directory) { descriptor throws(VaultError) in
+                try tree.vault.recordedIdentity(of: descriptor, derived: derived)
+            }
+            return true
+        } catch {
+            if case .damaged = error { return false }
+            return nil
+        }
     }
 
     /// How a place is called.
@@ -125,6 +155,8 @@ public final class SealNames {
 
     /// A long name put together from the pieces that are there and those that are missing.
     private func sealed(_ tag: [UInt8], in place: StoredPlace) -> [UInt8]? {
+        let key = place.path
+        if let known = knownPieces, known.directory == key { return known.pieces.sealed(tag) }
         var all = LongNamePieces()
         for name in pieces[place.path] ?? [] { all.add(NameCodec.kind(of: name)) }
         do throws(VaultError) {
@@ -142,6 +174,7 @@ public final class SealNames {
         } catch {
             // What is missing may be enough.
         }
+        knownPieces = (key, all)
         return all.sealed(tag)
     }
 }

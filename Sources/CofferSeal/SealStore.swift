@@ -15,6 +15,8 @@ public struct StoredSeal: Sendable {
         case headOnly(SealHead)
         /// The head is genuine, but the manifest is cut, changed, or another one's.
         case incomplete(SealHead)
+        /// Not even the head is all there.
+        case cut
         /// Not signed by this vault's key, changed, or none at all.
         case forged
         /// Of a newer version.
@@ -34,7 +36,7 @@ public struct StoredSeal: Sendable {
     public var head: SealHead? {
         switch state {
         case .whole(let head), .headOnly(let head), .incomplete(let head): head
-        case .forged, .unknown, .unreadable: nil
+        case .cut, .forged, .unknown, .unreadable: nil
         }
     }
 }
@@ -108,8 +110,8 @@ final class SealStore {
             defer { disk.close(file) }
             let size = try system { () throws(Errno) in Int(try disk.status(file).st_size) }
             let raw = try system { () throws(Errno) in try disk.readBytes(file, limit: SealHead.byteCount) }
-            var state = StoredSeal.State.forged
-            for key in publicKeys {
+            var state = size < SealHead.byteCount ? StoredSeal.State.cut : .forged
+            for key in publicKeys where size >= SealHead.byteCount {
                 do throws(FormatError) {
                     let head = try SealHead(opening: raw, publicKey: key)
                     guard head.counter == counter else { break }
@@ -161,12 +163,15 @@ final class SealStore {
         return (file, name)
     }
 
-    /// Gives a new seal its name, once all of it is on the disk.
-    func publish(_ file: Int32, _ name: StoredName, as counter: UInt64) throws(VaultError) {
+    /// Gives a new seal its name, once all of it is on the disk. `EEXIST` where there is something of this name, unless that is to be replaced.
+    func publish(
+        _ file: Int32, _ name: StoredName, as counter: UInt64, replacing: Bool = false
+    ) throws(VaultError) {
         try system { () throws(Errno) in
             try disk.sync(file)
             try disk.rename(
-                from: descriptor, name.cString, to: descriptor, SealHead.fileName(counter).cString)
+                from: descriptor, name.cString, to: descriptor, SealHead.fileName(counter).cString,
+                mode: replacing ? .replace : .noReplace)
             try disk.sync(descriptor)
         }
     }
@@ -211,6 +216,6 @@ final class SealStore {
         let (file, name) = try makeFile()
         defer { disk.close(file) }
         try system { () throws(Errno) in try disk.write(file, bytes: raw) }
-        try publish(file, name, as: counter)
+        try publish(file, name, as: counter, replacing: true)
     }
 }

@@ -15,38 +15,71 @@ extension SealVerification {
         var seals: [[UInt8]: UInt64] = [:]
     }
 
-    func classify(_ head: SealHead, in seals: VaultSeals) throws(VaultError) {
+    /// `file` is the seal's, open.
+    func classify(_ head: SealHead, _ file: Int32, in seals: VaultSeals) throws(VaultError) {
         guard !mismatches.isEmpty else { return }
-        var origins = Origins()
-        let wanted = Set(mismatches.filter { $0.status.st_size > 0 }.map(\.contents)).subtracting([[]])
-        try forEachFile(head, seals) { place, size, contents in
-            if size > 0, wanted.contains(contents) { origins.places[contents] = place }
+        let origins = origins(head, file, in: seals)
+        let causes = try vault.map { vault throws(VaultError) in
+            Causes(
+                names: SealNames(Tree(vault)), hashing: try FileHashing(disk: disk, verifyingWith: vault.ring) { _ in })
         }
-        let byPath = Dictionary(
-            mismatches.filter { $0.record != nil }.map { ($0.place.path, $0.contents) }, uniquingKeysWith: { a, _ in a }
-        )
-        for older in seals.all where older.counter < head.counter {
-            guard case .whole(let olderHead) = older.state, try seals.store.isManifestGenuine(olderHead) else {
-                continue
-            }
-            try forEachFile(olderHead, seals) { place, _, contents in
-                guard wanted.contains(contents) else { return }
-                let path = place.path
-                if byPath[path] == contents, origins.seals[path] == nil { origins.seals[path] = older.counter }
-            }
-        }
+        causes?.names.learn(from: findings)
+        // Directories whose records are not as sealed: names in them may not verify because of that.
+        let changed = Set(
+            (mismatches.map(\.place) + findings.filter(\.isMissing).map(\.place))
+                .filter { ReservedKind($0.name) == .directory }.map { $0.parent?.path ?? [] })
         for mismatch in mismatches {
-            find(
-                mismatch.place, try kind(of: mismatch, origins),
-                isDirectory: mismatch.status.st_mode & S_IFMT == S_IFDIR)
+            let isDirectory = mismatch.status.st_mode & S_IFMT == S_IFDIR
+            find(mismatch.place, try kind(of: mismatch, origins, causes, changed), isDirectory: isDirectory)
         }
     }
 
+    /// What a key has to say.
+    private struct Causes {
+        let names: SealNames
+        let hashing: FileHashing
+    }
+
+    /// What cannot be read of seals is not known; nothing of what was found is lost by that.
+    private func origins(_ head: SealHead, _ file: Int32, in seals: VaultSeals) -> Origins {
+        var origins = Origins()
+        let wanted = Set(mismatches.filter { $0.status.st_size > 0 }.map(\.contents)).subtracting([[]])
+        var places: [[UInt8]: StoredPlace] = [:]
+        if forEachFile(
+            head, file,
+            { place, size, contents in
+                if size > 0, wanted.contains(contents) { places[contents] = place }
+            })
+        {
+            origins.places = places
+        }
+        let byPath = Dictionary(
+            mismatches.filter { $0.record != nil }.map { ($0.place.path, $0.contents) },
+            uniquingKeysWith: { first, _ in first })
+        for older in seals.all where older.counter < head.counter {
+            guard case .whole(let olderHead) = older.state else { continue }
+            do throws(VaultError) {
+                let file = try seals.store.open(older.counter)
+                defer { disk.close(file) }
+                var found: Set<[UInt8]> = []
+                let isGenuine = forEachFile(olderHead, file) { place, _, contents in
+                    guard wanted.contains(contents) else { return }
+                    let path = place.path
+                    if byPath[path] == contents { found.insert(path) }
+                }
+                guard isGenuine else { continue }
+                for path in found where origins.seals[path] == nil { origins.seals[path] = older.counter }
+            } catch {
+                continue
+            }
+        }
+        return origins
+    }
+
+    /// Goes through the files of a manifest; false where it is not what was signed, or cannot be read.
     private func forEachFile(
-        _ head: SealHead, _ seals: VaultSeals, _ body: (StoredPlace, UInt64, [UInt8]) -> Void
-    ) throws(VaultError) {
-        let file = try seals.store.open(head.counter)
-        defer { disk.close(file) }
+        _ head: SealHead, _ file: Int32, _ body: (StoredPlace, UInt64, [UInt8]) -> Void
+    ) -> Bool {
         do throws(ManifestProblem) {
             let cursor = try SealCursor(
                 disk: disk, descriptor: file, start: SealHead.byteCount, count: Int(head.manifestCount))
@@ -67,55 +100,105 @@ extension SealVerification {
                 }
                 try cursor.skip()
             }
+            return try cursor.finish() == head.root
         } catch {
-            throw Self.error(error)
+            return false
         }
     }
 
-    private func kind(of mismatch: Mismatch, _ origins: Origins) throws(VaultError) -> VerifyFinding.Kind {
+    private func kind(
+        of mismatch: Mismatch, _ origins: Origins, _ causes: Causes?, _ changed: Set<[UInt8]>
+    ) throws(VaultError) -> VerifyFinding.Kind {
         guard let record = mismatch.record, case .file(let size, _) = record.kind else {
-            return try kindOfAdded(mismatch, origins.places[mismatch.contents])
+            return try kindOfAdded(mismatch, origins.places[mismatch.contents], causes, changed)
         }
         if let counter = origins.seals[mismatch.place.path] { return .older(counter: counter) }
         if let place = origins.places[mismatch.contents], place.path != mismatch.place.path {
             return .swapped(with: place)
         }
-        let isSameTime = record.time == SealTime.nanoseconds(mismatch.status.st_mtim)
         let found = UInt64(mismatch.status.st_size)
-        if isSameTime && found == size { return .contents }
-        let verifies = try verifies(mismatch)
-        if verifies == false { return .blocks }
-        if isSameTime { return verifies == true ? .older(counter: nil) : .size(sealed: size, found: found) }
-        return SealTime.nanoseconds(mismatch.status.st_mtim) > record.time ? .newer : .older(counter: nil)
+        let time = SealTime.nanoseconds(mismatch.status.st_mtim)
+        if record.time == time && found == size { return .contents }
+        let verifies = verifies(mismatch, causes)
+        if verifies == .no { return .blocks }
+        if verifies == .busy { return .busy }
+        // As far as the copy's file system keeps it.
+        if Self.isSame(record.time, mismatch.status.st_mtim), verifies == .unknown {
+            return found == size ? .contents : .size(sealed: size, found: found)
+        }
+        return time > record.time ? .newer : .older(counter: nil)
     }
 
-    private func kindOfAdded(_ mismatch: Mismatch, _ origin: StoredPlace?) throws(VaultError) -> VerifyFinding.Kind {
-        if let vault, ReservedKind(mismatch.place.name) == .content {
-            let names = SealNames(Tree(vault))
-            if names.plainName(of: mismatch.place) == nil { return .name }
-            if try verifies(mismatch) == false { return .blocks }
+    private func kindOfAdded(
+        _ mismatch: Mismatch, _ origin: StoredPlace?, _ causes: Causes?, _ changed: Set<[UInt8]>
+    ) throws(VaultError) -> VerifyFinding.Kind {
+        if let causes, ReservedKind(mismatch.place.name) == .content {
+            if causes.names.plainName(of: mismatch.place) == nil {
+                // A sync may not have brought yet what it takes to read it.
+                let isHalf =
+                    causes.names.lacksPieces(mismatch.place) || changed.contains(mismatch.place.parent?.path ?? [])
+                return isHalf ? .unnamed : .name
+            }
+            switch verifies(mismatch, causes) {
+            case .no: return .blocks
+            case .busy: return .busy
+            case .yes, .unknown: break
+            }
         }
         return .added(of: origin)
     }
 
-    /// Whether every block verifies; nil where nobody can tell.
-    private func verifies(_ mismatch: Mismatch) throws(VaultError) -> Bool? {
-        guard let vault, mismatch.status.st_mode & S_IFMT == S_IFREG, ReservedKind(mismatch.place.name) == .content
-        else { return nil }
-        let hashing = try FileHashing(disk: disk, verifyingWith: vault.ring) { _ in }
+    private enum Verdict {
+        case yes, no, busy
+        /// Nobody can tell.
+        case unknown
+    }
+
+    /// Whether what is there verifies by itself. Looked at twice: somebody may be in the middle of a write.
+    private func verifies(_ mismatch: Mismatch, _ causes: Causes?) -> Verdict {
+        guard let causes, let vault, mismatch.status.st_mode & S_IFMT == S_IFREG else { return .unknown }
+        switch ReservedKind(mismatch.place.name) {
+        case .content: break
+        case .directory:
+            guard let verifies = causes.names.recordsVerify(in: mismatch.place) else { return .unknown }
+            return verifies ? .yes : .no
+        case .configuration, .companion, .overflow: return .unknown
+        }
+        for attempt in 0..<5 {
+            do throws(VaultError) {
+                let descriptor = try open(mismatch.place)
+                defer { vault.disk.close(descriptor) }
+                let before = try CofferVault.system { () throws(Errno) in try disk.status(descriptor) }
+                if try causes.hashing.verifies(descriptor, before) { return .yes }
+                let after = try CofferVault.system { () throws(Errno) in try disk.status(descriptor) }
+                if attempt > 0, FileStamp(before) == FileStamp(after) { return .no }
+            } catch {
+                return .unknown
+            }
+            usleep(20_000)
+        }
+        return .busy
+    }
+
+    /// Whether a link's text can be read; nil where nobody can tell.
+    func linkVerifies(_ place: StoredPlace) -> Bool? {
+        guard let vault, let parent = place.parent else { return nil }
         do throws(VaultError) {
-            let descriptor = try open(mismatch.place)
-            defer { disk.close(descriptor) }
-            let status = try CofferVault.system { () throws(Errno) in try disk.status(descriptor) }
-            return try hashing.verifies(descriptor, status)
+            let directory = try open(parent, flags: Disk.pathOnly | O_DIRECTORY)
+            defer { disk.close(directory) }
+            _ = try vault.readLink(StoredName(place.name), in: directory)
+            return true
         } catch {
-            if case .system = error { return nil }
-            throw error
+            if case .damaged = error { return false }
+            return nil
         }
     }
 
-    private func open(_ place: StoredPlace) throws(VaultError) -> Int32 {
-        try CofferVault.system { () throws(Errno) in
+    private func open(
+        _ place: StoredPlace, flags: Int32 = O_RDONLY | O_NONBLOCK
+    ) throws(VaultError) -> Int32 {
+        if place.parent == nil { return try CofferVault.system { () throws(Errno) in try disk.duplicate(root) } }
+        return try CofferVault.system { () throws(Errno) in
             var directory = try disk.duplicate(root)
             defer { disk.close(directory) }
             let names = place.names
@@ -126,7 +209,7 @@ extension SealVerification {
                 directory = next
             }
             return try disk.open(
-                at: directory, StoredName(names.last ?? []).cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK,
+                at: directory, StoredName(names.last ?? []).cString, flags: flags | O_NOFOLLOW,
                 withoutAccessTime: true)
         }
     }

@@ -28,16 +28,29 @@ public final class SealVerification {
 
     /// How far a verification has come: enough to go on there.
     public struct Progress: Codable, Equatable, Sendable {
-        /// Entries passed, in the order of the manifest and what was not sealed among them.
-        public var entries = 0
-        /// Those among them that were not as sealed: places of stored names, in base64url.
+        /// The manifest's records up to which everything was looked at.
+        public var records = 0
+        /// Those among them that were not found as sealed: places of stored names, in base64url.
         public var different: Set<String> = []
+        /// What was compared.
+        public var comparing = ""
+        /// When it began; nanoseconds since 1970.
+        public var began = SealTime.now
 
         /// Nothing yet.
         public init() {}
 
-        func covers(_ number: Int, _ place: StoredPlace) -> Bool {
-            number < entries && !different.contains(Base64URL.text(place.path))
+        /// Whether a record was found as sealed, and what it is about has not changed since.
+        func covers(_ number: Int, _ place: StoredPlace, _ status: stat, comparing: String) -> Bool {
+            guard number < records, comparing == self.comparing, SealTime.nanoseconds(status.st_ctim) < began else {
+                return false
+            }
+            var above: StoredPlace? = place
+            while let here = above, here.parent != nil {
+                if different.contains(Base64URL.text(here.path)) { return false }
+                above = here.parent
+            }
+            return true
         }
     }
 
@@ -50,9 +63,10 @@ public final class SealVerification {
         let contents: [UInt8]
     }
 
+    /// What is looked at, each with the number of the manifest's record that comes after.
     enum Item {
-        case same
-        case file(StoredPlace, SealRecord?, stat)
+        case same(Int)
+        case file(StoredPlace, SealRecord?, stat, Int)
     }
 
     let disk: Disk
@@ -66,6 +80,8 @@ public final class SealVerification {
     var missing: Set<[UInt8]> = []
     private let onDone: (Progress) -> Void
     private var done = Progress()
+    /// No sealed file is larger.
+    private var sealedBytes: UInt64 = 0
 
     /// A verification of the copy at `root`, whose descriptor stays the caller's. With its `vault` unlocked, names and blocks that differ are looked at, too.
     /// `onDone` is told how far it is.
@@ -78,6 +94,7 @@ public final class SealVerification {
         self.vault = vault
         self.options = options
         self.onDone = onDone
+        done.comparing = "\(options.owners) \(options.times) \(options.attributes)"
         progress = SealProgress(onProgress)
     }
 
@@ -88,6 +105,7 @@ public final class SealVerification {
     public func run(_ head: SealHead, in seals: VaultSeals) throws(VaultError) -> [VerifyFinding] {
         let file = try seals.store.open(head.counter)
         defer { disk.close(file) }
+        sealedBytes = head.bytes
         do throws(ManifestProblem) {
             let cursor = try SealCursor(
                 disk: disk, descriptor: file, start: SealHead.byteCount, count: Int(head.manifestCount))
@@ -97,7 +115,7 @@ public final class SealVerification {
         } catch {
             throw Self.error(error)
         }
-        try classify(head, in: seals)
+        if options.contents { try classify(head, file, in: seals) }
         return findings
     }
 
@@ -143,17 +161,17 @@ public final class SealVerification {
         let walk: SealWalk
         do throws(VaultError) {
             walk = try SealWalk(disk: disk, root: root)
-            try compareDirectory(cursor.root, walk)
         } catch {
             throw .system(error.errno)
         }
+        compareDirectory(cursor.root, walk)
         while true {
             let sealed = cursor.item?.record
             let found = walk.name
             if let sealed, found.map({ sealed.name.lexicographicallyPrecedes($0) }) ?? true {
                 try miss(sealed, cursor, walk)
             } else if let found, sealed.map({ found.lexicographicallyPrecedes($0.name) }) ?? true {
-                try system { () throws(VaultError) in try add(found, walk, pipeline) }
+                try system { () throws(VaultError) in try add(found, walk, pipeline, before: cursor.entries) }
                 walk.advance()
             } else if let sealed {
                 try meet(sealed, cursor, walk, pipeline)
@@ -180,19 +198,23 @@ public final class SealVerification {
         let skipped = try cursor.skip()
         find(place, .missing(inside: skipped - 1), isDirectory: sealed.isDirectory)
         missing.insert(place.path)
+        done.different.insert(Base64URL.text(place.path))
         progress.tell { $0.entries += skipped }
     }
 
     /// Something that was not sealed.
-    private func add(_ name: [UInt8], _ walk: SealWalk, _ pipeline: HashPipeline<Item>) throws(VaultError) {
+    private func add(
+        _ name: [UInt8], _ walk: SealWalk, _ pipeline: HashPipeline<Item>, before number: Int
+    ) throws(VaultError) {
         let place = StoredPlace(in: walk.place, name)
         do throws(VaultError) {
             let status = try CofferVault.system { () throws(Errno) in
                 try disk.status(at: walk.descriptor, StoredName(name).cString)
             }
-            if status.st_mode & S_IFMT == S_IFREG, options.contents {
+            // What is larger than all that was sealed is nothing of it.
+            if status.st_mode & S_IFMT == S_IFREG, options.contents, UInt64(status.st_size) <= sealedBytes {
                 try pipeline.put(
-                    .file(place, nil, status), file: name, in: try walk.shared(), size: status.st_size,
+                    .file(place, nil, status, number), file: name, in: try walk.shared(), size: status.st_size,
                     isContent: false)
             } else {
                 mismatches.append(Mismatch(place: place, record: nil, status: status, contents: []))
@@ -216,28 +238,38 @@ public final class SealVerification {
                 find(place, .type, isDirectory: sealed.isDirectory)
             } else if sealed.isDirectory {
                 try walk.enter(sealed.name)
-                try compareDirectory(sealed, walk)
-                try pipeline.put(.same)
+                compareDirectory(sealed, walk)
+                try pipeline.put(.same(cursor.entries))
                 return try enter(cursor)
             } else if case .file = sealed.kind {
                 if !options.contents {
                     compareQuickly(place, sealed, status)
-                    try pipeline.put(.same)
-                } else if options.done.covers(done.entries + pipeline.count, place), isAsBefore(sealed, status) {
-                    try pipeline.put(.same)
+                    try pipeline.put(.same(cursor.entries))
+                } else if options.done.covers(cursor.entries, place, status, comparing: done.comparing),
+                    isAsBefore(sealed, status)
+                {
+                    try pipeline.put(.same(cursor.entries))
+                } else if isOfAnotherSize(sealed, status) {
+                    // Whatever it holds, it is not that.
+                    mismatches.append(Mismatch(place: place, record: sealed, status: status, contents: []))
+                    done.different.insert(Base64URL.text(place.path))
+                    progress.tell { $0.findings += 1 }
+                    try pipeline.put(.same(cursor.entries))
                 } else {
                     try pipeline.put(
-                        .file(place, sealed, status), file: sealed.name, in: try walk.shared(), size: status.st_size,
+                        .file(place, sealed, status, cursor.entries), file: sealed.name, in: try walk.shared(),
+                        size: status.st_size,
                         isContent: false)
                 }
             } else {
                 let now = try Sealing.record(disk, sealed.name, in: walk.descriptor, status)
                 compareSpecial(place, sealed, now)
-                try pipeline.put(.same)
+                try pipeline.put(.same(cursor.entries))
             }
         } catch {
             if error == .system(.noSuchFileOrDirectory) { return try miss(sealed, cursor, walk) }
             find(place, .unreadable(error.errno), isDirectory: sealed.isDirectory)
+            done.different.insert(Base64URL.text(place.path))
         }
         try cursor.skip()
         walk.advance()
@@ -260,6 +292,12 @@ public final class SealVerification {
         }
     }
 
+    /// Larger than anything that was sealed: then it is not read.
+    private func isOfAnotherSize(_ sealed: SealRecord, _ status: stat) -> Bool {
+        guard case .file(let size, _) = sealed.kind, !sealed.isUnsure else { return false }
+        return UInt64(status.st_size) != size && UInt64(status.st_size) > sealedBytes
+    }
+
     /// What was verified already is believed to be the same as long as its size and time are.
     private func isAsBefore(_ sealed: SealRecord, _ status: stat) -> Bool {
         guard case .file(let size, _) = sealed.kind else { return false }
@@ -277,20 +315,26 @@ public final class SealVerification {
 
     // MARK: What was sealed, and what is
 
-    private func compareDirectory(_ sealed: SealRecord, _ walk: SealWalk) throws(VaultError) {
-        let status = try CofferVault.system { () throws(Errno) in try disk.status(walk.descriptor) }
-        compareProperties(
-            walk.place, sealed, status, try StoredAttributes.hash(disk: disk, walk.descriptor))
+    /// The walk is in it, and goes on, whatever cannot be read of it.
+    private func compareDirectory(_ sealed: SealRecord, _ walk: SealWalk) {
+        do throws(VaultError) {
+            let status = try CofferVault.system { () throws(Errno) in try disk.status(walk.descriptor) }
+            compareProperties(
+                walk.place, sealed, status, try StoredAttributes.hash(disk: disk, walk.descriptor))
+        } catch {
+            find(walk.place, .unreadable(error.errno), isDirectory: true)
+        }
     }
 
     private func compareSpecial(_ place: StoredPlace, _ sealed: SealRecord, _ now: SealRecord) {
         if now.kind != sealed.kind {
-            if now.time > sealed.time {
-                find(place, .newer)
-            } else if case .link = now.kind {
-                find(place, now.time < sealed.time ? .older(counter: nil) : .link)
+            let found = timespec(tv_sec: Int(now.time / 1_000_000_000), tv_nsec: Int(now.time % 1_000_000_000))
+            if Self.isSame(sealed.time, found) {
+                if case .link = now.kind { find(place, .link) } else { find(place, .device) }
+            } else if case .link = now.kind, linkVerifies(place) == false {
+                find(place, .link)
             } else {
-                find(place, .device)
+                find(place, now.time > sealed.time ? .newer : .older(counter: nil))
             }
             return
         }
@@ -332,16 +376,18 @@ public final class SealVerification {
     private func emit(_ item: Item, _ result: Result<FileHashing.Result, VaultError>?) {
         let before = findings.count + mismatches.count
         look(item, result)
-        if case .file(let place, _, _) = item, findings.count + mismatches.count > before {
-            done.different.insert(Base64URL.text(place.path))
+        switch item {
+        case .same(let number): done.records = number
+        case .file(let place, _, _, let number):
+            if findings.count + mismatches.count > before { done.different.insert(Base64URL.text(place.path)) }
+            done.records = number
         }
-        done.entries += 1
         progress.tell { $0.entries += 1 }
         onDone(done)
     }
 
     private func look(_ item: Item, _ result: Result<FileHashing.Result, VaultError>?) {
-        guard case .file(let place, let sealed, _) = item, let result else { return }
+        guard case .file(let place, let sealed, _, _) = item, let result else { return }
         do throws(VaultError) {
             let found = try result.get()
             progress.tell { $0.filesRead += 1 }
@@ -353,6 +399,9 @@ public final class SealVerification {
             }
             if sealed.isUnsure {
                 find(place, .unsure)
+            } else if sealed.isDamaged, contents.allSatisfy({ $0 == 0 }) {
+                // The disk did not give it out.
+                find(place, .sealedDamaged)
             } else if UInt64(found.status.st_size) != size || found.contents != contents {
                 mismatches.append(
                     Mismatch(place: place, record: sealed, status: found.status, contents: found.contents))

@@ -22,6 +22,8 @@ public final class Sealing {
         public let damaged: [StoredPlace]
         /// The cache could not be written: everything is read the next time.
         public let cacheFailure: Errno?
+        /// Older seals could not be cut to their heads.
+        public let thinFailure: VaultError?
     }
 
     private enum Item {
@@ -39,6 +41,7 @@ public final class Sealing {
     private let progress: SealProgress
     private var unsure: [StoredPlace] = []
     private var damaged: [StoredPlace] = []
+    private var isFailureOfEarlier = false
     /// Where it failed; nil where that is no matter of one place.
     public private(set) var failedAt: StoredPlace?
 
@@ -75,36 +78,46 @@ public final class Sealing {
             }
         }
         let writer = ManifestWriter(disk: disk, descriptor: file, cache: cache)
-        let outcome: Result<SealHead, VaultError> = Result { () throws(VaultError) in
+        let outcome: Result<(StoredSeal, SealHead, [StoredSeal]), VaultError> = Result { () throws(VaultError) in
             try write(writer)
             let root = try writer.finish()
             let seals = try store.counters().map { store.read($0, publicKeys: publicKeys) }
             let genuine = seals.filter { $0.head?.vaultID == vaultID }
+            // What somebody put there under a number says nothing, but is not replaced either.
+            let taken = Set(seals.map(\.counter))
+            var counter = max(known, genuine.first?.counter ?? 0) + 1
+            while taken.contains(counter) { counter += 1 }
+            guard counter < SealHead.counterLimit else { throw .system(.fileTooLarge) }
             let head = SealHead(
-                counter: max(known, seals.first?.counter ?? 0) + 1, time: time, vaultID: vaultID,
+                counter: counter, time: time, vaultID: vaultID,
                 previous: genuine.first?.hash ?? [UInt8](repeating: 0, count: RunningHash.byteCount), root: root,
                 entries: UInt64(writer.entries), bytes: UInt64(writer.bytes), manifestCount: UInt64(writer.count),
                 publicKey: key.publicKey)
             let raw = head.signed(by: key)
             try system { () throws(Errno) in try disk.write(file, bytes: raw) }
             try store.publish(file, name, as: head.counter)
-            let sealed = StoredSeal(counter: head.counter, state: .whole(head), hash: SealHead.hash(raw))
-            try store.thin([sealed] + genuine)
-            return head
+            return (StoredSeal(counter: head.counter, state: .whole(head), hash: SealHead.hash(raw)), head, genuine)
         }
-        do throws(VaultError) {
-            let head = try outcome.get()
-            do throws(Errno) {
-                try writer.keepCache()
-            } catch {
-                cacheFailure = error
-            }
-            return Outcome(
-                head: head, totals: progress.now, unsure: unsure, damaged: damaged, cacheFailure: cacheFailure)
+        guard case .success(let (sealed, head, genuine)) = outcome else {
+            // The first failure is what is told.
+            _ = Result { () throws(VaultError) in try store.removeUnfinished() }
+            _ = try outcome.get()
+            throw .cryptography
+        }
+        do throws(Errno) {
+            try writer.keepCache()
         } catch {
-            try store.removeUnfinished()
-            throw error
+            cacheFailure = error
         }
+        var thinFailure: VaultError?
+        do throws(VaultError) {
+            try store.thin([sealed] + genuine)
+        } catch {
+            thinFailure = error
+        }
+        return Outcome(
+            head: head, totals: progress.now, unsure: unsure, damaged: damaged, cacheFailure: cacheFailure,
+            thinFailure: thinFailure)
     }
 
     private func write(_ writer: ManifestWriter) throws(VaultError) {
@@ -112,7 +125,15 @@ public final class Sealing {
         let pipeline = try HashPipeline<Item>(
             disk: vault.disk, threadCount: threadCount, verifyingWith: vault.ring,
             onBytes: { count in progress.tell { $0.bytesRead += count } },
-            emit: { [self] (item, result) throws(VaultError) in try emit(item, result, writer) })
+            emit: { [self] (item, result) throws(VaultError) in
+                do throws(VaultError) {
+                    try emit(item, result, writer)
+                } catch {
+                    // No matter of where the walk is by now.
+                    isFailureOfEarlier = true
+                    throw error
+                }
+            })
         let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
             try walk(pipeline)
             try pipeline.finish()
@@ -124,7 +145,9 @@ public final class Sealing {
     private func walk(_ pipeline: HashPipeline<Item>) throws(VaultError) {
         let disk = vault.disk
         let walk = try SealWalk(disk: disk, root: vault.rootDescriptor)
-        var cache = readsAll ? nil : cachePath.flatMap { SealCache(disk: disk, path: $0) }
+        // Elsewhere a file may be changed and show it by nothing.
+        let isTelling = disk.keepsInodeNumbers(vault.rootDescriptor) && disk.keepsChangeTimes(vault.rootDescriptor)
+        var cache = readsAll || !isTelling ? nil : cachePath.flatMap { SealCache(disk: disk, path: $0) }
         try pipeline.put(try directory([], walk.descriptor))
         while true {
             guard let name = walk.name else {
@@ -163,7 +186,9 @@ public final class Sealing {
                 }
             } catch {
                 // Removed this moment.
-                if error != .system(.noSuchFileOrDirectory) {
+                if isFailureOfEarlier { throw error }
+                // Where the walk has gone into it already, it is there.
+                if error != .system(.noSuchFileOrDirectory) || walk.place !== place.parent {
                     failedAt = place
                     throw error
                 }
@@ -243,7 +268,7 @@ public final class Sealing {
     private static func unread(_ status: stat) -> FileHashing.Result {
         FileHashing.Result(
             status: status, attributes: nil, contents: [UInt8](repeating: 0, count: RunningHash.byteCount),
-            isDamaged: true)
+            isDamaged: true, readAt: 0)
     }
 
     private func add(

@@ -20,8 +20,13 @@ public final class VaultSeals {
     public func newest() throws(VaultError) -> SealHead? {
         for (index, seal) in all.enumerated() {
             guard case .whole(let head) = seal.state else { continue }
-            if try store.isManifestGenuine(head) { return head }
-            all[index].state = .incomplete(head)
+            do throws(VaultError) {
+                if try store.isManifestGenuine(head) { return head }
+                all[index].state = .incomplete(head)
+            } catch {
+                // An older one may be whole.
+                all[index].state = .unreadable(error.errno)
+            }
         }
         return nil
     }

@@ -39,6 +39,8 @@ public struct VerifyFinding: Sendable {
         case type
         /// Its name does not verify where it is.
         case name
+        /// It was not sealed, and what it takes to read its name is not there, as when a sync is not through.
+        case unnamed
         /// It holds what was sealed at another place.
         case swapped(with: StoredPlace)
         /// Blocks of it do not verify.
@@ -74,11 +76,18 @@ public struct VerifyFinding: Sendable {
         self.isDirectory = isDirectory
     }
 
+    /// `EUCLEAN`: what a file system says of its own damage.
+    private static let needsCleaning = Errno(rawValue: 117)
+
+    var isMissing: Bool { if case .missing = kind { true } else { false } }
+
     /// How grave it is.
     public var severity: Severity {
         switch kind {
-        case .contents, .size, .link, .device, .name, .blocks, .unreadable, .sealedDamaged: .damaged
-        case .missing, .older, .type, .swapped, .mode, .attributes, .owner: .incomplete
+        case .contents, .size, .link, .device, .name, .blocks, .sealedDamaged: .damaged
+        // What the disk does not give out is lost; whatever else keeps it from being read need not be.
+        case .unreadable(let code): [.ioError, Self.needsCleaning, .badMessage].contains(code) ? .damaged : .incomplete
+        case .missing, .older, .type, .swapped, .mode, .attributes, .owner, .unnamed: .incomplete
         case .newer, .busy, .added: .newer
         case .time, .unsure, .foreign: .note
         }

@@ -237,6 +237,13 @@ public final class FileContents: @unchecked Sendable {
         touched.exchange(false, ordering: .acquiringAndReleasing)
     }
 
+    /// Lends the backing file's descriptor, for its attributes.
+    package func withDescriptor<Result>(_ body: (Int32) throws(VaultError) -> Result) throws(VaultError) -> Result {
+        ranges.lock(0, RangeLock.endless, exclusive: false)
+        defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
+        return try body(descriptor)
+    }
+
     /// Notes that the backing file is being changed.
     public func touch() {
         accessed.store(false, ordering: .relaxed)

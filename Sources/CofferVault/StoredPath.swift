@@ -6,7 +6,7 @@ import SystemPackage
 /// The way to what a person's modes may keep even themselves from.
 extension Disk {
     /// Runs `body` while the owner of an object has these permissions.
-    func withMode<Result>(
+    package func withMode<Result>(
         _ needed: mode_t, of object: Int32, _ body: () throws(Errno) -> Result
     ) throws(Errno) -> Result {
         let status = try status(object)

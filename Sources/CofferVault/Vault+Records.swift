@@ -20,7 +20,7 @@ extension Vault {
     }
 
     /// As ``identity(of:derived:)``, with damage for records that mean nothing: before something is written in their place.
-    func recordedIdentity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
+    package func recordedIdentity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
         guard let bytes = try recordBytes(of: descriptor) else { return DirectoryIdentity(derived: derived) }
         do throws(FormatError) {
             return try records.decode(bytes, derived: derived)

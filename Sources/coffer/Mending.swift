@@ -24,7 +24,7 @@ struct Mending {
         if !isDryRun { try directory.recover(opened, tellingOfRotation: true) }
         let lines = CheckLines(keepsAll: false, total: nil)
         var salvaged: Set<[UInt8]> = []
-        var done = 0
+        var (done, ended) = (0, 0)
         let left: [CheckFinding]
         do throws(VaultError) {
             let mending = try VaultMending(
@@ -33,6 +33,7 @@ struct Mending {
                     lines.clear()
                     if case .salvaged = outcome { salvaged.insert(finding.place.storedPath) }
                     if outcome != .notMended { done += 1 }
+                    if outcome == .ended { ended += 1 }
                     tell(finding, outcome)
                 }, onProgress: lines.show)
             left = try mending.run()
@@ -41,15 +42,21 @@ struct Mending {
             throw CommandError(.inputOutput, "\(quoted(path)): \(error.text); not everything was done")
         }
         lines.clear()
-        try finish(left.filter { !salvaged.contains($0.place.storedPath) }.count, left.count, done)
+        try finish(left.filter { !salvaged.contains($0.place.storedPath) }.count, left.count, done, ended)
     }
 
-    private func finish(_ unmended: Int, _ left: Int, _ done: Int) throws(CommandError) {
+    private func finish(_ unmended: Int, _ left: Int, _ done: Int, _ ended: Int) throws(CommandError) {
+        if left == 0, ended > 0 {
+            throw CommandError(
+                .damaged,
+                "\(quoted(path)): everything verifies now, but \(ended == 1 ? "a file" : "\(ended) files") may be shorter than before; 'coffer repair' takes the rest from another copy that has it"
+            )
+        }
         if left == 0 {
             return try Report.line(
                 done == 0
                     ? "\(quoted(path)): everything verifies; nothing was changed"
-                    : "\(quoted(path)): everything verifies now; what was changed is in coffer.lost+found as it was")
+                    : "\(quoted(path)): everything verifies now; what was overwritten is in coffer.lost+found")
         }
         if isDryRun {
             throw CommandError(.damaged, "\(quoted(path)): there is damage; nothing was changed")
@@ -68,7 +75,7 @@ struct Mending {
             switch outcome {
             case .named(let name): "\(would)called \(quoted(name))"
             case .paired: "\(would)put together with the rest of its name"
-            case .ended: "\(would)marked as ending there"
+            case .ended: "\(would)marked as ending there, though it may have been longer"
             case .salvaged(let name, let map, let lost):
                 "what verifies \(isDryRun ? "could be" : "is") copied to \(quoted(name)), but for \(lost) bytes that \(quoted(map)) tells"
             case .recordsPutAway: "\(would)put into coffer.lost+found"

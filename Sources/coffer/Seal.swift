@@ -60,7 +60,7 @@ struct Seal: ParsableCommand {
         let root: String
         let entries: UInt64
         let bytes: UInt64
-        let anchor: String?
+        let anchor: String
         let filesRead: Int
         let bytesRead: Int
         let unsure: [String]
@@ -105,6 +105,9 @@ struct Seal: ParsableCommand {
         if let failure = outcome.cacheFailure {
             Report.warning("what was read cannot be remembered (\(failure)): the next seal reads everything again")
         }
+        if let failure = outcome.thinFailure {
+            Report.warning("older seals could not be cut to their heads (\(failure.text)); the next seal tries again")
+        }
         try tell(outcome, SealNames(Tree(content)))
     }
 
@@ -131,7 +134,7 @@ struct Seal: ParsableCommand {
             try Report.line(
                 "\(quoted(vault)): \(SealReport.name(outcome.head.counter, outcome.head.time)): \(head.entries) entries, \(ByteText.text(Int(clamping: head.bytes))); \(outcome.totals.filesRead) files read"
             )
-            if anchor, let text = head.anchor { try Report.line(text) }
+            if anchor { try Report.line(head.anchor) }
         }
         for place in outcome.unsure {
             Report.warning("\(quoted(names.path(of: place).bytes)) was written to all the time: it is not proven")

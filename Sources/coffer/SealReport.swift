@@ -11,7 +11,7 @@ struct SealReport: Encodable {
     let root: String
     let entries: UInt64
     let bytes: UInt64
-    let anchor: String?
+    let anchor: String
 
     init(_ head: SealHead) {
         counter = head.counter
@@ -19,7 +19,7 @@ struct SealReport: Encodable {
         root = Hex.encode(head.root)
         entries = head.entries
         bytes = head.bytes
-        anchor = SealAnchor(head)?.text
+        anchor = SealAnchor(head).text
     }
 
     /// The seal for people: `seal 5 of 2026-01-31T13:00:00+01:00`.

@@ -65,7 +65,12 @@ struct SealedReading {
         let found = try reading { () throws(VaultError) in try verification.run(head, in: seals) }
         let names = SealNames(Tree(content))
         names.learn(from: found)
-        let missing = found.filter { if case .missing = $0.kind { true } else { false } }
+        let missing = found.filter {
+            switch $0.kind {
+            case .missing, .type: true
+            default: false
+            }
+        }
         for finding in missing.prefix(Self.nameLimit) {
             Report.warning("missing: \(quoted(names.path(of: finding.place).bytes))")
         }

@@ -118,7 +118,7 @@ struct Verify: ParsableCommand {
                 options.done = done
             } else {
                 Report.note(
-                    "an earlier verification of this was broken off after \(done.entries) entries; --resume goes on there"
+                    "an earlier verification of this was broken off after \(done.records) entries; --resume goes on there"
                 )
             }
         }

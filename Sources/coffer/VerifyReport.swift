@@ -68,9 +68,14 @@ struct VerifyReport {
                 add(
                     nil, stored, "sealIncomplete", severity,
                     "the seal is genuine, but not all of it is there, or its list was changed")
-            case .forged:
+            case .cut:
                 add(
-                    nil, stored, "sealForged", .damaged,
+                    nil, stored, "sealIncomplete", isNewer ? .incomplete : .note,
+                    "not even the seal's head is all there")
+            case .forged:
+                // One that is older than a genuine one says nothing.
+                add(
+                    nil, stored, "sealForged", isNewer ? .damaged : .note,
                     "the seal is not signed by this vault's key, or was changed; seals from before 'coffer key rotate' are by another key"
                 )
             case .unknown:
@@ -214,6 +219,7 @@ extension VerifyFinding {
         case .device: "device"
         case .type: "type"
         case .name: "name"
+        case .unnamed: "unnamed"
         case .swapped: "swapped"
         case .blocks: "blocks"
         case .unreadable: "unreadable"
@@ -244,6 +250,7 @@ extension VerifyFinding {
         case .device: "another device, with the time that was sealed"
         case .type: "something of another type than was sealed"
         case .name: "the name does not verify here; it was not sealed"
+        case .unnamed: "what it takes to read its name is not all there; it was not sealed"
         case .swapped(let place): "it holds what was sealed as \(name(place))"
         case .blocks: "blocks do not verify; 'coffer check' says which"
         case .unreadable(let code): "it cannot be read: \(String(cString: strerror(code.rawValue)))"

@@ -122,6 +122,48 @@ struct VaultMendingTests {
         #expect(try vault.raw().contains("coffer.lost+found"))
     }
 
+    /// What was cut off is not forgotten: another copy that has it gives it back.
+    @Test func aShortenedFileIsHealedByACopy() throws {
+        let vault = try make()
+        let copy = try TreeVault()
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/cp")
+        process.arguments = ["-a", vault.home.file("vault/."), copy.home.file("vault")]
+        try process.run()
+        process.waitUntilExit()
+        let path = try vault.stored("/big")
+        try setRawBytes(path, Array(try rawBytes(path)[..<(32 + 4128 * 10)]))
+        #expect(try mend(vault).outcomes == [.ended])
+        var outcomes: [VaultRepair.Outcome] = []
+        let repair = try VaultRepair(
+            vault.vault, from: copy.vault, isDryRun: false, onOutcome: { outcomes.append($1) }, onProgress: { _ in })
+        #expect(try repair.run().isEmpty)
+        #expect(outcomes == [.resized(100_000)])
+        #expect(try contents(vault, "/big") == bytes(100_000))
+    }
+
+    /// Names that somebody has given are not taken, nor believed.
+    @Test func whatIsThereStays() throws {
+        let vault = try make()
+        try vault.makeFile("/big.salvaged", bytes(77))
+        try vault.makeFile("/big.salvaged.2.txt", bytes(88))
+        let path = try vault.stored("/big")
+        var raw = try rawBytes(path)
+        raw[32 + 4128 * 3 + 100] ^= 1
+        try setRawBytes(path, raw)
+        let (_, outcomes) = try mend(vault)
+        #expect(
+            outcomes == [
+                .salvaged(as: Array("big.salvaged.3".utf8), map: Array("big.salvaged.3.txt".utf8), lost: 4096)
+            ])
+        #expect(try contents(vault, "/big.salvaged") == bytes(77))
+        #expect(try contents(vault, "/big.salvaged.2.txt") == bytes(88))
+        #expect(try contents(vault, "/big.salvaged.3").count == 100_000)
+        let names = try vault.raw()
+        try mend(vault)
+        #expect(try vault.raw() == names)
+    }
+
     @Test func whatVerifiesIsCopied() throws {
         let vault = try make()
         let path = try vault.stored("/big")

@@ -250,8 +250,11 @@ struct SealTests {
         try vault.shell("cp other/v/coffer.seals/00000002 vault/coffer.seals/")
         let found = try verify("vault", 15)
         #expect(found.seal?.counter == 1 && found.findings.map(\.problem) == ["sealForged"])
-        // The next one is not taken for it.
+        // The next one is not taken for it, nor for numbers that are none.
+        try vault.shell("cd vault/coffer.seals; : > 18446744073709551615; : > 1099511627776; : > 00000004")
         #expect(try seal().counter == 3)
+        #expect(try seal().counter == 5)
+        #expect(try verify().result == "whole")
     }
 
     @Test func damageDoesNotBecomeGenuine() throws {
@@ -261,6 +264,74 @@ struct SealTests {
         #expect(outcome.status == 15 && outcome.errors.contains("'big' is damaged"), "\(outcome)")
         let found = try verify("vault", 15)
         #expect(found.findings.contains(Finding(path: "big", problem: "sealedDamaged", class: "damaged")))
+    }
+
+    /// Seals of before say nothing any more, and are no alarm.
+    @Test func afterARotation() throws {
+        try seal()
+        let rotated = try vault.coffer("key", "rotate", "--passphrase-file", "key", "vault")
+        #expect(rotated.status == 0, "\(rotated)")
+        #expect(
+            try CofferProgram.run(["verify", "--passphrase-file", "key", "vault"], in: vault.directory).status == 17)
+        try seal()
+        #expect(try verify().result == "whole")
+    }
+
+    /// What can neither be read nor hashed in a lifetime, and what its mode keeps its owner from.
+    @Test func oddThings() throws {
+        let mount = try vault.mount()
+        try vault.shell("cd mnt; echo shut > shut; chmod 000 shut; mkdir closed; echo in > closed/in; chmod 300 closed")
+        try mount.unmount()
+        try seal()
+        #expect(try verify().result == "whole")
+        try vault.shell("n=vault/c$(printf 'A%.0s' {1..43}); truncate -s 4E $n || truncate -s 15T $n")
+        #expect(try verify("vault", 15).findings.map(\.problem) == ["name"])
+        try vault.shell("rm vault/c$(printf 'A%.0s' {1..43})")
+        // A seal that is not all there yet.
+        try vault.shell("head -c 100 vault/coffer.seals/00000001 > vault/coffer.seals/00000002")
+        #expect(try verify("vault", 16).findings.map(\.problem) == ["sealIncomplete"])
+    }
+
+    /// Only what was sealed can be read, and what is missing is not hidden.
+    @Test func aSealedMount() throws {
+        try seal()
+        let one = try stored("a/one"), two = try stored("a/two"), inside = try stored("a/here/inside"),
+            link = try stored("a/link")
+        let three = try stored("a/b/three"), empty = try stored("empty")
+        try vault.shell(
+            """
+            mv \(one) x; mv \(two) \(one); mv x \(two); rm \(inside); ln -sf "$(readlink \(try stored("long")))" \(link)
+            rm \(empty); mkdir \(empty); cp \(three) \(three).kept
+            """)
+        let mount = try vault.mount(["--sealed"])
+        func reads(_ path: String) throws -> Bool { try vault.tryShell("cat 'mnt/\(path)' > read").status == 0 }
+        #expect(try reads("big") && reads("a/b/three") && reads("sparse"))
+        #expect(try !reads("a/one") && !reads("a/two"))
+        #expect(try vault.tryShell("cat mnt/a/here/inside").errors.contains("Input/output error"))
+        #expect(try vault.tryShell("readlink mnt/a/link").status != 0)
+        #expect(try vault.tryShell("stat mnt/empty").status != 0)
+        #expect(try vault.tryShell("touch mnt/new").errors.contains("Read-only"))
+        #expect(try vault.log().contains { $0.contains("it is not what was sealed") && $0.contains("'a/one'") })
+        #expect(
+            try vault.log().contains { $0.contains("it was sealed, and is missing") && $0.contains("a/here/inside") })
+        // Changed while it is open.
+        let found = try vault.shell(
+            """
+            python3 - <<'END'
+            import os
+            f = open('mnt/a/b/three', 'rb', buffering=0); print(f.read(3))
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            data = open('\(three)', 'rb').read()
+            with open('\(three)', 'r+b') as g: g.write(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+            with open('\(three)', 'r+b') as g: g.write(data)
+            import time; time.sleep(1.2)
+            try: print(os.pread(f.fileno(), 9, 0))
+            except OSError as error: print(error.errno)
+            print(open('mnt/a/b/three', 'rb').read())
+            END
+            """)
+        #expect(found == "b'thr'\n5\nb'three\\n'")
+        try mount.unmount()
     }
 
     @Test func whatIsBrokenOffGoesOn() throws {

@@ -35,5 +35,5 @@ public struct ContentHash {
     public func finish() -> [UInt8] { whole.finish() }
 
     /// How many parts a file has.
-    public static func parts(ofSize size: Int) -> Int { (size + partCount - 1) / partCount }
+    public static func parts(ofSize size: Int) -> Int { size <= 0 ? 0 : (size - 1) / partCount + 1 }
 }

@@ -23,9 +23,8 @@ public struct SealAnchor: Equatable, Sendable {
     /// The first 12 bytes of its root's hash.
     public let root: [UInt8]
 
-    /// The anchor of a seal; nil where its counter is beyond 40 bits.
-    public init?(_ head: SealHead) {
-        guard head.counter < 1 << 40 else { return nil }
+    /// The anchor of a seal.
+    public init(_ head: SealHead) {
         counter = head.counter
         root = Array(head.root[..<Self.rootCount])
     }

@@ -14,6 +14,9 @@ public struct SealHead: Equatable, Sendable {
     public static let version: UInt32 = 1
     private static let magic = Array("COFRSEAL".utf8)
 
+    /// Counters are below this.
+    public static let counterLimit: UInt64 = 1 << 40
+
     /// Grows with each seal of a vault; at least 1.
     public let counter: UInt64
     /// When the sealing began, in nanoseconds since 1970 (UTC).
@@ -87,7 +90,9 @@ public struct SealHead: Equatable, Sendable {
         guard self.publicKey == publicKey,
             SigningKey.verify(signature, of: Array(raw[..<Self.signedCount]), by: publicKey)
         else { throw .notAuthentic }
-        guard counter > 0, manifestCount <= UInt64(Int.max) / 2 else { throw .malformed }
+        guard counter > 0, counter < Self.counterLimit, manifestCount <= UInt64(Int.max) / 2 else {
+            throw .malformed
+        }
     }
 
     /// What the next seal calls this one by: the hash of the 232 bytes.
@@ -105,9 +110,9 @@ public struct SealHead: Equatable, Sendable {
 
     /// The counter that a file's name tells; nil where it is no seal's.
     public static func counter(inFileName name: [UInt8]) -> UInt64? {
-        guard let counter = UInt64(String(decoding: name, as: UTF8.self)), fileName(counter).bytes == name else {
-            return nil
-        }
+        guard let counter = UInt64(String(decoding: name, as: UTF8.self)), counter < counterLimit,
+            fileName(counter).bytes == name
+        else { return nil }
         return counter
     }
 }

@@ -58,14 +58,19 @@ public final class VaultCheck: Sendable {
 
     /// What is lost in a vault that nobody else changes.
     static func losses(
-        in vault: Vault, onProgress: @escaping @Sendable (CheckTotals) -> Void
+        in vault: Vault, contents: Bool = true, alsoReconstructed: Bool = false,
+        onProgress: @escaping @Sendable (CheckTotals) -> Void
     ) throws(VaultError) -> [CheckFinding] {
         let found = Mutex<[CheckFinding]>([])
         var options = Options()
         options.mayChange = false
+        options.contents = contents
         let check = VaultCheck(
             Tree(vault), options: options,
-            onFinding: { finding in found.withLock { if finding.isLoss { $0.append(finding) } } },
+            onFinding: { finding in
+                let isReconstructed = if case .reconstructed = finding.kind { true } else { false }
+                if finding.isLoss || alsoReconstructed && isReconstructed { found.withLock { $0.append(finding) } }
+            },
             onProgress: onProgress)
         _ = try check.run()
         return found.withLock { $0 }

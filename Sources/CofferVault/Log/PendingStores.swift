@@ -193,10 +193,9 @@ final class PendingStores: @unchecked Sendable {
         applying.withLock { _ in
             let (given, released) = drop(from: block, log.kept)
             for store in given { log.end(store.ticket) }
-            if let released, let times = takeTimes(behind: 0) {
+            if let released {
                 do throws(Errno) {
-                    try released.disk.setTimes(
-                        released.descriptor, access: times.access, modification: times.modification)
+                    try setTimes(behind: 0, released)
                 } catch {
                     // A time that is not the program's makes a copy tool look once more.
                 }
@@ -257,10 +256,7 @@ final class PendingStores: @unchecked Sendable {
             }
             // Where none are queued the file has the present time now: other contents never have a time that was seen.
             file.touch()
-            if let times = takeTimes(behind: done) {
-                try file.disk.setTimes(
-                    file.descriptor, access: times.access, modification: times.modification)
-            }
+            try setTimes(behind: done, file)
         }
         return (done, leave(batch.prefix(done), memory) ? file : nil, outcome)
     }
@@ -298,13 +294,19 @@ final class PendingStores: @unchecked Sendable {
         return times != nil
     }
 
-    /// The times to be set behind the last `count` stores; nil where more was added since, or none wait.
-    private func takeTimes(behind count: Int) -> (access: timespec, modification: timespec)? {
+    /// Sets the times that wait behind the last `count` stores, unless more was added since. Whoever asks is told of them until then. The caller holds `applying`, as whoever queues them.
+    private func setTimes(behind count: Int, _ file: FileContents) throws(Errno) {
         pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        guard stores.count == count, let taken = times else { return nil }
-        times = nil
-        return taken
+        let waiting = stores.count == count ? times : nil
+        pthread_mutex_unlock(mutex)
+        guard let waiting else { return }
+        defer {
+            // Also where it failed: later they would be older than what was set since.
+            pthread_mutex_lock(mutex)
+            times = nil
+            pthread_mutex_unlock(mutex)
+        }
+        try file.disk.setTimes(file.descriptor, access: waiting.access, modification: waiting.modification)
     }
 
     /// Runs what must not meet images being stored.

@@ -61,21 +61,48 @@ struct LostAndFound {
         return try system { () throws(Errno) in try disk.isThere(name, at: root) }
     }
 
-    /// Takes away what was only kept for as long as something is not finished.
-    func forget(_ description: String) throws(VaultError) {
-        let name = "\(ReservedName.lostAndFound)/\(description)"
-        try system { () throws(Errno) in try disk.remove(at: root, name) }
+    /// What the names of marks begin with: they are only kept for as long as something is not finished.
+    static let markPrefix = "directory."
+
+    /// Takes the marks away.
+    func forgetMarks() throws(VaultError) {
+        let isThere = try system { () throws(Errno) in try disk.isThere(ReservedName.lostAndFound.cString, at: root) }
+        guard isThere else { return }
+        let directory = try openDirectory()
+        defer { disk.close(directory) }
+        var marks: [StoredName] = []
+        try RawDirectory(disk: disk, descriptor: directory).forEach { name, _ in
+            if name.starts(with: Array(Self.markPrefix.utf8)) { marks.append(StoredName(name)) }
+            return true
+        }
+        for mark in marks { try system { () throws(Errno) in try disk.remove(at: directory, mark.cString) } }
     }
 
-    private func withFile(_ description: String, _ body: (Int32) throws(VaultError) -> Void) throws(VaultError) {
+    /// Puts a file there as it is.
+    func move(_ name: StoredName, from parent: Int32, as description: String) throws(VaultError) {
+        let directory = try openDirectory()
+        defer { disk.close(directory) }
+        try system { () throws(Errno) in
+            try disk.rename(
+                from: parent, name.cString, to: directory, StoredName(description).cString, mode: .noReplace)
+            try disk.sync(directory)
+        }
+    }
+
+    /// Opens the directory, which is made where there is none.
+    private func openDirectory() throws(VaultError) -> Int32 {
         do throws(Errno) {
             try disk.makeDirectory(at: root, ReservedName.lostAndFound.cString, mode: 0o700)
         } catch {
             if error != .fileExists { throw .system(error) }
         }
-        let directory = try system { () throws(Errno) in
+        return try system { () throws(Errno) in
             try disk.open(at: root, ReservedName.lostAndFound.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         }
+    }
+
+    private func withFile(_ description: String, _ body: (Int32) throws(VaultError) -> Void) throws(VaultError) {
+        let directory = try openDirectory()
         defer { disk.close(directory) }
         let (file, name) = try system { () throws(Errno) in try make(description, in: directory) }
         defer { disk.close(file) }

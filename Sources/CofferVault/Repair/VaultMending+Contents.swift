@@ -6,7 +6,7 @@ import SystemPackage
 /// Files that do not verify.
 extension VaultMending {
     private static let copySuffix = Array(".salvaged".utf8)
-    private static let mapSuffix = Array(".salvaged.txt".utf8)
+    private static let mapSuffix = Array(".txt".utf8)
     private static let partCount = 1 << 18
 
     func mendContents(_ finding: CheckFinding) throws(VaultError) -> Outcome {
@@ -81,7 +81,6 @@ extension VaultMending {
     // MARK: Copies of what verifies
 
     private func salvage(_ entry: TreeEntry, in here: TreeDirectory) throws(VaultError) -> Outcome {
-        let copyName = Self.name(entry.name, Self.copySuffix), mapName = Self.name(entry.name, Self.mapSuffix)
         let source: TreeFile
         do throws(VaultError) {
             source = try Tree(vault).read(entry, in: here, salvaging: true, scratch)
@@ -93,31 +92,95 @@ extension VaultMending {
         let lostRanges = try lostRanges(of: source)
         let lostCount = lostRanges.reduce(0) { $0 + $1.count }
         guard lostCount < source.size else { return .notMended }
-        let outcome = Outcome.salvaged(as: copyName, map: mapName, lost: lostCount)
-        // An earlier run has made it, which ends with the map.
-        if try vault.lookUp(mapName, in: here.directory) != nil || isDryRun { return outcome }
-        if let unfinished = try vault.lookUp(copyName, in: here.directory) {
-            // Of a run that was broken off, unless it is somebody's own.
-            guard unfinished.isFile else { return .failed(.fileExists) }
-            try vault.removeFile(unfinished, in: here.directory)
-        }
-        try make(copyName, entry, in: here) { contents throws(VaultError) in
-            try copy(source, lostRanges, to: contents)
-        }
         let text =
-            "Of \(String(decoding: entry.name, as: UTF8.self)), \(source.size) bytes, these do not verify and are zeros in \(String(decoding: copyName, as: UTF8.self)):\n"
+            "Of \(String(decoding: entry.name, as: UTF8.self)) (file id \(Base64URL.text(source.fileID))), \(source.size) bytes, these do not verify and are zeros in the copy:\n"
             + lostRanges.map { "\($0.lowerBound)-\($0.upperBound - 1)\n" }.joined()
         let map = Array(text.utf8)
-        try make(mapName, entry, in: here) { contents throws(VaultError) in
-            try map.withUnsafeBytes { bytes in
-                Result { () throws(VaultError) in
-                    if let base = bytes.baseAddress {
-                        try contents.write(base, count: bytes.count, at: 0, scratch)
-                    }
+        // What is there under these names is somebody's, unless it is what an earlier run has made of the same.
+        for number in 1..<1000 {
+            let suffix = number == 1 ? [] : Array(".\(number)".utf8)
+            let copyName = Self.name(entry.name, Self.copySuffix + suffix)
+            let mapName = Self.name(entry.name, Self.copySuffix + suffix + Self.mapSuffix)
+            let outcome = Outcome.salvaged(as: copyName, map: mapName, lost: lostCount)
+            let (copy, earlier) = (
+                try vault.lookUp(copyName, in: here.directory), try vault.lookUp(mapName, in: here.directory)
+            )
+            if let earlier {
+                if copy != nil, earlier.isFile, try holds(mapName, map, in: here) { return outcome }
+                continue
+            }
+            if isDryRun {
+                if copy != nil { continue }
+                return outcome
+            }
+            if copy == nil {
+                try make(copyName, entry, in: here) { contents throws(VaultError) in
+                    try self.copy(source, lostRanges, to: contents)
                 }
-            }.get()
+            } else if try !isCopy(copyName, of: source, without: lostRanges, in: here) {
+                continue
+            }
+            // Last: where it is missing, a run was broken off.
+            try make(mapName, entry, in: here) { contents throws(VaultError) in
+                try map.withUnsafeBytes { bytes in
+                    Result { () throws(VaultError) in
+                        if let base = bytes.baseAddress {
+                            try contents.write(base, count: bytes.count, at: 0, scratch)
+                        }
+                    }
+                }.get()
+            }
+            return outcome
         }
-        return outcome
+        return .failed(.fileExists)
+    }
+
+    /// Whether a file is what would be made.
+    private func isCopy(
+        _ name: [UInt8], of source: TreeFile, without lost: [Range<Int>], in here: TreeDirectory
+    ) throws(VaultError) -> Bool {
+        let room = 2 * Self.partCount
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: room, alignment: 4096)
+        defer { buffer.deallocate() }
+        let other = buffer + Self.partCount
+        do throws(VaultError) {
+            let file = try Tree(vault).read(try Tree(vault).entry(name, in: here), in: here, scratch)
+            guard file.size == source.size else { return false }
+            var start = 0
+            for hole in lost + [source.size..<source.size] {
+                while start < hole.upperBound {
+                    let isLost = start >= hole.lowerBound
+                    let count = min(Self.partCount, (isLost ? hole.upperBound : hole.lowerBound) - start)
+                    guard try file.read(into: buffer, count: count, at: start) == count else { return false }
+                    if isLost {
+                        (other).initializeMemory(as: UInt8.self, repeating: 0, count: count)
+                    } else {
+                        guard try source.read(into: other, count: count, at: start) == count else { return false }
+                    }
+                    guard memcmp(buffer, other, count) == 0 else { return false }
+                    start += count
+                }
+            }
+            return true
+        } catch {
+            if case .damaged = error { return false }
+            throw error
+        }
+    }
+
+    /// Whether a file has these bytes, and no others.
+    private func holds(_ name: [UInt8], _ bytes: [UInt8], in here: TreeDirectory) throws(VaultError) -> Bool {
+        do throws(VaultError) {
+            let file = try Tree(vault).read(try Tree(vault).entry(name, in: here), in: here, scratch)
+            guard file.size == bytes.count else { return false }
+            let buffer = UnsafeMutableRawPointer.allocate(byteCount: bytes.count, alignment: 16)
+            defer { buffer.deallocate() }
+            let got = try file.read(into: buffer, count: bytes.count, at: 0)
+            return got == bytes.count && UnsafeRawBufferPointer(start: buffer, count: got).elementsEqual(bytes)
+        } catch {
+            if case .damaged = error { return false }
+            throw error
+        }
     }
 
     private static func name(_ name: [UInt8], _ suffix: [UInt8]) -> [UInt8] {
@@ -179,31 +242,38 @@ extension VaultMending {
         try target.resize(to: source.size, scratch)
     }
 
-    /// A new file with the mode, owner and times of another.
+    /// A new file with the mode, owner and times of another. It gets its name when it is whole.
     private func make(
         _ name: [UInt8], _ like: TreeEntry, in here: TreeDirectory,
         _ body: (FileContents) throws(VaultError) -> Void
     ) throws(VaultError) {
-        let (descriptor, stored) = try vault.makeFile(name, in: here.directory, mode: 0o600)
+        let making = ReservedName.making(random: DirectoryID.random().bytes)
+        let descriptor = try system { () throws(Errno) in
+            try disk.open(
+                at: here.directory.descriptor, making.cString, flags: O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
+                mode: 0o600)
+        }
         do throws(VaultError) {
             let contents = try vault.newContents(of: descriptor, making: nil, scratch)
             try body(contents)
             try contents.sync(dataOnly: false, scratch)
-            let object = try system { () throws(Errno) in
-                try disk.open(
-                    at: here.directory.descriptor, stored.entry.cString, flags: Disk.pathOnly | O_NOFOLLOW)
-            }
-            defer { disk.close(object) }
-            try system { () throws(Errno) in
-                if geteuid() == 0 {
-                    try disk.setOwner(object, user: like.backing.st_uid, group: like.backing.st_gid)
+            try contents.withDescriptor { (object) throws(VaultError) in
+                try system { () throws(Errno) in
+                    if geteuid() == 0 {
+                        try disk.setOwner(object, user: like.backing.st_uid, group: like.backing.st_gid)
+                    }
+                    try disk.setMode(object, like.backing.st_mode & 0o777)
+                    try disk.setTimes(object, access: like.backing.st_atim, modification: like.backing.st_mtim)
                 }
-                try disk.setMode(object, like.backing.st_mode & 0o777)
-                try disk.setTimes(object, access: like.backing.st_atim, modification: like.backing.st_mtim)
+            }
+            let encoding = try vault.newName(name, in: here.directory).name
+            try vault.withCompanions(of: encoding, in: here.directory) { () throws(Errno) in
+                try disk.rename(
+                    from: here.directory.descriptor, making.cString, to: here.directory.descriptor,
+                    encoding.entry.cString, mode: .noReplace)
             }
         } catch {
-            try vault.removeQuietly(stored.entry, in: here.directory)
-            try vault.removeCompanions(of: stored, in: here.directory)
+            _ = Result { () throws(VaultError) in try vault.removeQuietly(making, in: here.directory) }
             throw error
         }
     }

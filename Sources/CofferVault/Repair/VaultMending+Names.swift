@@ -96,10 +96,7 @@ extension VaultMending {
             number += 1
         }
         if isDryRun { return .named(wanted) }
-        if isAlone {
-            if !isBegun { try lost.keep(here.place.storedPath, as: mark) }
-            marks.insert(mark)
-        }
+        if isAlone, !isBegun { try lost.keep(here.place.storedPath, as: mark) }
         let (encoding, _) = try vault.newName(wanted, in: here.directory)
         try vault.withCompanions(of: encoding, in: here.directory) { () throws(Errno) in
             try disk.rename(
@@ -111,7 +108,7 @@ extension VaultMending {
 
     /// What tells that nothing verified in a directory when it was begun with.
     private static func mark(of place: TreePlace) -> String {
-        "directory." + Base64URL.text(DirectoryID.root(vaultID: place.storedPath).bytes)
+        LostAndFound.markPrefix + Base64URL.text(DirectoryID.root(vaultID: place.storedPath).bytes)
     }
 
     private static func named(_ name: [UInt8], _ number: Int) -> [UInt8] {
@@ -121,14 +118,11 @@ extension VaultMending {
 
     /// Records that do not verify keep whoever makes something in the directory from it. What they were goes where it can be found.
     func putRecordsAway(_ place: TreePlace) throws(VaultError) -> Outcome {
-        guard let here = try directory(place), let bytes = try vault.recordBytes(of: here.directory.descriptor) else {
-            return .notMended
-        }
+        guard let here = try directory(place) else { return .notMended }
         if isDryRun { return .recordsPutAway }
-        try lost.keep(bytes, as: "records." + Base64URL.text(DirectoryID.random().bytes))
-        try system { () throws(Errno) in
-            try disk.remove(at: here.directory.descriptor, ReservedName.directory.cString)
-        }
+        try lost.move(
+            ReservedName.directory, from: here.directory.descriptor,
+            as: "records." + Base64URL.text(DirectoryID.random().bytes))
         return .recordsPutAway
     }
 

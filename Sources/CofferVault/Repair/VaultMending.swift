@@ -39,8 +39,8 @@ public final class VaultMending {
     let isDryRun: Bool
     /// Every piece of a long name in the vault, by tag; nil until one is asked for.
     var allPieces: [[UInt8]: LongNamePieces]?
-    /// What is kept of directories where nothing verified, until all is done.
-    var marks: Set<String> = []
+    /// Places of which it was told what became of them.
+    private var told: Set<[UInt8]> = []
     private let onOutcome: (CheckFinding, Outcome) -> Void
     private let onProgress: @Sendable (CheckTotals) -> Void
 
@@ -64,35 +64,40 @@ public final class VaultMending {
 
     /// Mends what it can. Returns what is left damaged, files with a salvaged copy among them.
     public func run() throws(VaultError) -> [CheckFinding] {
-        var told: Set<[UInt8]> = []
         for _ in 0..<Self.rounds {
-            let findings = try check()
-            var mended = 0
-            for finding in findings {
-                let key = finding.place.storedPath
-                if finding.bytes != nil, told.contains(key) { continue }
-                let outcome: Outcome
-                do throws(VaultError) {
-                    outcome = try mend(finding)
-                } catch {
-                    outcome = if case .system(let code) = error { .failed(code) } else { .notMended }
-                    if outcome == .failed(.noSpace) || outcome == .failed(.diskQuotaExceeded) { throw error }
-                }
-                if outcome.isProgress { mended += 1 }
-                if told.insert(key).inserted || outcome.isProgress { onOutcome(finding, outcome) }
+            // Names first, and without the contents: what is named is the way to more.
+            while try isMending(VaultCheck.losses(in: vault, contents: false, onProgress: onProgress), names: true) {
+                if isDryRun { break }
             }
-            if mended == 0 || isDryRun {
-                for mark in marks { try lost.forget(mark) }
+            let findings = try VaultCheck.losses(in: vault, onProgress: onProgress)
+            if try !isMending(findings, names: false) || isDryRun {
+                if !isDryRun, !findings.contains(where: \.isOfName) { try lost.forgetMarks() }
                 return findings
             }
-            allPieces = nil
-            try system { () throws(Errno) in try disk.syncFileSystem(vault.rootDescriptor) }
         }
-        return try check()
+        return try VaultCheck.losses(in: vault, onProgress: onProgress)
     }
 
-    private func check() throws(VaultError) -> [CheckFinding] {
-        try VaultCheck.losses(in: vault, onProgress: onProgress)
+    /// Whether something was mended that may be the way to more.
+    private func isMending(_ findings: [CheckFinding], names: Bool) throws(VaultError) -> Bool {
+        var mended = 0
+        for finding in findings where !names || finding.isOfName {
+            let key = finding.place.storedPath
+            if finding.bytes != nil, told.contains(key) { continue }
+            let outcome: Outcome
+            do throws(VaultError) {
+                outcome = try mend(finding)
+            } catch {
+                outcome = if case .system(let code) = error { .failed(code) } else { .notMended }
+                if outcome == .failed(.noSpace) || outcome == .failed(.diskQuotaExceeded) { throw error }
+            }
+            if outcome.isProgress { mended += 1 }
+            if told.insert(key).inserted || outcome.isProgress && !isDryRun { onOutcome(finding, outcome) }
+        }
+        guard mended > 0, !isDryRun else { return false }
+        allPieces = nil
+        try system { () throws(Errno) in try disk.syncFileSystem(vault.rootDescriptor) }
+        return true
     }
 
     private func mend(_ finding: CheckFinding) throws(VaultError) -> Outcome {
@@ -108,6 +113,16 @@ public final class VaultMending {
     /// A directory of the vault by its plaintext place; nil where it cannot be reached.
     func directory(_ place: TreePlace) throws(VaultError) -> TreeDirectory? {
         try Tree(vault).directory(at: place)
+    }
+}
+
+extension CheckFinding {
+    /// Whether it is about a name, or what names are known by.
+    var isOfName: Bool {
+        switch kind {
+        case .damage(.name), .damage(.directory): true
+        default: false
+        }
     }
 }
 

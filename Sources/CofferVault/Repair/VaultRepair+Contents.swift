@@ -118,7 +118,10 @@ extension VaultRepair {
         }
         plan.size = BlockGeometry.plainSize(cipherSize: lookedAt) ?? 0
         var wanted: [Range<Int>] = lost.map(\.blocks)
-        let isLastGood = badCount > 0 && !found.contains { $0.blocks.upperBound == badCount }
+        // An end that recovery has set, and the copy goes on behind it.
+        let isShortened = check.isReconstructed && found.isEmpty && goodBad.isEmpty && goodSize > plan.size
+        let isLastGood =
+            badCount > 0 && !isShortened && !found.contains { $0.blocks.upperBound == badCount }
         if !isPossible && isLastGood {
             // The file ends where its last block says so; what is behind that says nothing.
             plan.storedSize = lookedAt

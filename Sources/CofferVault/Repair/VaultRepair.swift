@@ -81,20 +81,23 @@ public final class VaultRepair {
                 case .replaced, .resized: healed += 1
                 case .notHealed, .failed: break
                 }
+                if case .reconstructed = finding.kind, [.healed(0), .notHealed].contains(outcome) { continue }
                 // What cannot be healed is told once.
                 if outcome.isProgress || told.insert(finding.place.storedPath).inserted { onOutcome(finding, outcome) }
             }
-            if healed == 0 || isDryRun { return findings }
+            if healed == 0 || isDryRun { return findings.filter(\.isLoss) }
             try system { () throws(Errno) in try disk.syncFileSystem(vault.rootDescriptor) }
         }
-        return try check()
+        return try check().filter(\.isLoss)
     }
 
     private func check() throws(VaultError) -> [CheckFinding] {
-        try VaultCheck.losses(in: vault, onProgress: onProgress)
+        try VaultCheck.losses(in: vault, alsoReconstructed: true, onProgress: onProgress)
     }
 
     private func heal(_ finding: CheckFinding) throws(VaultError) -> Outcome {
+        // No program has said that it ends there: the copy may have more of it.
+        if case .reconstructed = finding.kind { return try healContents(of: finding.place, changing: !isDryRun) }
         guard case .damage(let kind) = finding.kind else { return .notHealed }
         switch kind {
         case .block, .hole, .end, .short, .size, .header:
