@@ -224,9 +224,9 @@ extension FileSystem {
             let orphan = table.orphan(of: inode)
             if orphan >= 0 { return try vault.readLink(StoredName(""), in: orphan) }
             let target = try withName(inode) { parent, stored, _ throws(VaultError) in
-                if let sealed, let place = place(of: inode) {
+                if let sealed {
                     let text = try system { () throws(Errno) in try disk.linkBytes(at: parent, stored.cString) }
-                    try sealed.verify(link: text, at: place)
+                    for place in try places(of: inode) { try sealed.verify(link: text, at: place) }
                 }
                 return try vault.readLink(stored, in: parent)
             }

@@ -27,20 +27,37 @@ extension FileSystem {
     /// Reads a file as a whole, where that was not done since it changed last. Before it is opened, so that nobody waits for that who asks for something else.
     func verifyBeforeOpening(_ inode: Inode) throws(VaultError) {
         guard let sealed, inode.kind == S_IFREG else { return }
-        let found: (descriptor: Int32, place: [StoredName]) = try names.read { () throws(VaultError) in
-            guard let place = place(of: inode) else { throw .damaged(Damage(.unsealed)) }
-            return (try openBacking(inode, flags: O_RDONLY), place)
+        let all = try names.read { () throws(VaultError) -> [[StoredName]] in try places(of: inode) }
+        let descriptor = try names.read { () throws(VaultError) -> Int32 in
+            try openBacking(inode, flags: O_RDONLY)
         }
-        defer { disk.close(found.descriptor) }
-        try sealed.verify(found.descriptor, at: found.place)
+        defer { disk.close(descriptor) }
+        for place in all { try sealed.verify(descriptor, at: place) }
+    }
+
+    /// Every place where an inode is known to be. Nobody says by which of its names a file is opened, so it has to be what was sealed under each.
+    func places(of inode: Inode) throws(VaultError) -> [[StoredName]] {
+        var places: [[StoredName]] = []
+        for link in table.links(of: inode) {
+            guard let above = place(of: link.parent) else { continue }
+            places.append(above + [link.stored])
+        }
+        guard !places.isEmpty else { throw .damaged(Damage(.unsealed)) }
+        return places
     }
 
     /// What an open file is while it is as sealed; nil where that is nobody's to say. The caller holds `names`.
     func sealedStamp(_ inode: Inode, _ contents: FileContents) throws(VaultError) -> SealGuard.Stamp? {
         guard let sealed else { return nil }
-        guard let place = place(of: inode) else { throw .damaged(Damage(.unsealed)) }
+        let places = try places(of: inode)
         return try contents.withDescriptor { descriptor throws(VaultError) in
-            try sealed.verify(descriptor, at: place)
+            var stamp: SealGuard.Stamp?
+            for place in places {
+                let now = try sealed.verify(descriptor, at: place)
+                if let before = stamp, before != now { throw .damaged(Damage(.otherThanSealed)) }
+                stamp = now
+            }
+            return stamp
         }
     }
 

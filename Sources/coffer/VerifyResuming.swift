@@ -47,7 +47,10 @@ final class VerifyResuming {
         guard now >= last + Self.interval else { return }
         last = now
         do {
-            try JSONEncoder().encode(Contents(root: root, done: done)).write(to: URL(filePath: path), options: .atomic)
+            let bytes = Array(try JSONEncoder().encode(Contents(root: root, done: done)))
+            guard let file = fopen(path + ".new", "we") else { return }
+            let isWritten = fwrite(bytes, 1, bytes.count, file) == bytes.count
+            if fclose(file) == 0, isWritten { rename(path + ".new", path) }
         } catch {
             // Then it cannot be resumed.
         }

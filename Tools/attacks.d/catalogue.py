@@ -888,7 +888,7 @@ def roll_back_elsewhere(hand):
     roll_back(hand)
 
 
-# Some things are told of as a note, and the rest is whole: times, which not every copy keeps, and what is none of Coffer's.
+# Some things are told of as a note, and the rest is whole: times, which not every copy keeps, and what is not Coffer's.
 
 @open_gap("another time of a file, and nothing else: newer")
 @open_gap("another time of a file, and nothing else: older", when="older")

@@ -4,6 +4,7 @@ What differs is known from the seal's manifest and the stored tree, which `store
 only be told of where it is so: where a copy has other bytes with the sealed time, because somebody had set that back and
 rsync goes by it; or where rsync has read a file while it was written to, and a check says so as well.
 """
+import contextlib
 import os
 import random
 import signal
@@ -130,8 +131,7 @@ class Use:
         # What it takes for changed: another size or another time, which is compared by seconds unless told otherwise.
         by, more = self.rng.choice((("seconds", []), ("nanoseconds", ["--modify-window=-1"]),
                                     ("contents", ["--modify-window=-1", "--checksum"])))
-        options = ["-aHAX" if how != "without -H" else "-aAX", "--delete", "--exclude=/coffer.log",
-                   "--timeout=20", *more]
+        options = ["-aHAX" if how != "without -H" else "-aAX", "--delete", "--exclude=/coffer.log", *more]
         if how == "broken off":
             options.append("--bwlimit=4000")
         command = ["rsync", *options, self.vault + "/", self.copy + "/"]
@@ -140,30 +140,43 @@ class Use:
             self.set_mounted(True)
             self.is_torn = True
             with self.working(f"{number}/rsync"):
-                # 23, 24: something had vanished. 30: its processes wait for each other, as at times where attributes change.
-                self.rsync(command, (0, 23, 24, 30))
+                # rsync's processes may come to wait for each other for ever where things change under them, and keep
+                # each other from taking that for a timeout.
+                status = self.rsync(command, max(10, 20 * self.seconds), signal.SIGTERM)
+            if status is None:
+                done.append("which hung")
+            elif status not in (0, 23, 24):                                  # 23, 24: something had vanished
+                raise RuntimeError(f"rsync: exit status {status}")
             self.torn = self.losses()
             return False
         if how == "broken off":
-            rsync = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                     start_new_session=True)
-            try:
-                rsync.wait(self.rng.uniform(0, self.seconds * 1.2))
-            except subprocess.TimeoutExpired:
-                os.killpg(rsync.pid, self.rng.choice((signal.SIGTERM, signal.SIGKILL)))
-                rsync.wait()
-            while is_running(rsync.pid):                                     # until its other processes have ended
-                time.sleep(0.01)
+            last = self.rng.choice((signal.SIGTERM, signal.SIGKILL))
+            self.rsync(command, self.rng.uniform(0, self.seconds * 1.2), last)
             return False
         began = time.monotonic()
-        self.rsync(command, (0,))
+        status = self.rsync(command)
+        if status:
+            raise RuntimeError(f"rsync: exit status {status}")
         self.seconds = time.monotonic() - began
         return True
 
-    def rsync(self, command, statuses):
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode not in statuses:
-            raise RuntimeError(f"rsync: exit status {done.returncode}: {done.stderr.strip()[-300:]}")
+    @staticmethod
+    def rsync(command, patience=None, last=None):
+        """The exit status; None where it was ended by the signal `last` after so many seconds."""
+        rsync = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            return rsync.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(rsync.pid, last)
+            return None
+        finally:
+            ends = time.monotonic() + 10
+            while is_running(rsync.pid):                                     # until its other processes have ended
+                if time.monotonic() > ends:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(rsync.pid, signal.SIGKILL)
+                time.sleep(0.01)
+            rsync.wait()
 
     # ---- What is said of it ----
 
