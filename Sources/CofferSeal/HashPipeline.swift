@@ -11,6 +11,8 @@ final class HashPipeline<Item> {
     private enum Pending {
         case ready(Item)
         case file(HashJob, Item)
+        /// Small files of one directory, and what is between them: nil for an item that is no file.
+        case batch(HashJob, [(item: Item, file: Int?)])
         case part(HashJob, LargeState)
         case check(HashJob, LargeState)
         case large(LargeState, Item)
@@ -34,7 +36,15 @@ final class HashPipeline<Item> {
         }
     }
 
-    private static var limit: Int { 256 }
+    private static var limit: Int { 64 }
+    /// What one thread takes at once of small files: waking a thread costs as much as hashing several.
+    private static var batchFiles: Int { 64 }
+    private static var batchBytes: Int { 1 << 20 }
+    private static var smallSize: Int { 1 << 16 }
+    private var batch: [(item: Item, file: Int?)] = []
+    private var batchNames: [HashJob.File] = []
+    private var batchDirectory: SealDirectory?
+    private var batchSize = 0
     private let disk: Disk
     private let pool: HashPool
     private let own: FileHashing
@@ -64,7 +74,9 @@ final class HashPipeline<Item> {
     /// Puts something in that is no file, or need not be read.
     func put(_ item: Item) throws(VaultError) {
         count += 1
-        try append(.ready(item))
+        if batch.isEmpty { return try append(.ready(item)) }
+        batch.append((item, nil))
+        if batch.count >= 4 * Self.batchFiles { try flush() }
     }
 
     /// Puts a file in.
@@ -72,6 +84,17 @@ final class HashPipeline<Item> {
         _ item: Item, file name: [UInt8], in directory: SealDirectory, size: Int, isContent: Bool
     ) throws(VaultError) {
         count += 1
+        if size <= Self.smallSize {
+            if batchDirectory !== directory || batchNames.count >= Self.batchFiles || batchSize >= Self.batchBytes {
+                try flush()
+            }
+            batchDirectory = directory
+            batch.append((item, batchNames.count))
+            batchNames.append(HashJob.File(name: name, isContent: isContent))
+            batchSize += size
+            return
+        }
+        try flush()
         if size <= FileHashing.groupParts * ContentHash.partCount || size > FileHashing.sizeLimit {
             let job = HashJob(.file(directory, name, isContent: isContent))
             pool.add(job)
@@ -100,8 +123,22 @@ final class HashPipeline<Item> {
         try append(.large(state, item))
     }
 
+    /// Hands the small files over that were put in so far.
+    private func flush() throws(VaultError) {
+        guard let directory = batchDirectory, !batch.isEmpty else { return }
+        let job = HashJob(.files(directory, batchNames))
+        let entries = batch
+        batch = []
+        batchNames = []
+        batchDirectory = nil
+        batchSize = 0
+        pool.add(job)
+        try append(.batch(job, entries))
+    }
+
     /// Waits until everything has come out.
     func finish() throws(VaultError) {
+        try flush()
         while first < pending.count { try step(waits: true) }
         pool.finish()
     }
@@ -152,7 +189,14 @@ final class HashPipeline<Item> {
             switch outcome {
             case .file(let result): try out(item, .success(result))
             case .failed(let error): try out(item, .failure(error))
-            case .parts, .checked: try out(item, .failure(.cryptography))
+            case .parts, .checked, .files: try out(item, .failure(.cryptography))
+            }
+        case .batch(let job, let entries):
+            guard let outcome = pool.outcome(of: job, waits: waits) else { return false }
+            first += 1
+            guard case .files(let results) = outcome else { throw .cryptography }
+            for entry in entries {
+                try out(entry.item, entry.file.map { results[$0] })
             }
         case .part(let job, let state), .check(let job, let state):
             guard let outcome = pool.outcome(of: job, waits: waits) else { return false }
@@ -162,7 +206,7 @@ final class HashPipeline<Item> {
                 if let hashes { hashes.withUnsafeBytes { state.hash.add($0) } } else { state.isComplete = false }
             case .checked(let isGood): state.isDamaged = !isGood
             case .failed(let error): state.failure = error
-            case .file: break
+            case .file, .files: break
             }
         case .large(let state, let item):
             first += 1

@@ -19,7 +19,15 @@ final class LargeFile: @unchecked Sendable {
 
 /// Something that a thread of a pool does.
 final class HashJob: @unchecked Sendable {
+    /// A file among several.
+    struct File: Sendable {
+        let name: [UInt8]
+        let isContent: Bool
+    }
+
     enum Task: Sendable {
+        /// Several small ones in a directory.
+        case files(SealDirectory, [File])
         /// A file as a whole, opened and closed by whoever does it.
         case file(SealDirectory, [UInt8], isContent: Bool)
         /// Some parts of a large one.
@@ -30,6 +38,7 @@ final class HashJob: @unchecked Sendable {
 
     enum Outcome: Sendable {
         case file(FileHashing.Result)
+        case files([Result<FileHashing.Result, VaultError>])
         /// Nil where it was shorter by then.
         case parts([UInt8]?)
         case checked(Bool)
@@ -121,13 +130,26 @@ final class HashPool: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
     }
 
+    private func hash(
+        _ name: [UInt8], in directory: SealDirectory, isContent: Bool, _ hashing: FileHashing
+    ) throws(VaultError) -> FileHashing.Result {
+        let descriptor = try FileHashing.open(disk: disk, name, in: directory.descriptor)
+        defer { disk.close(descriptor) }
+        return try hashing.hash(descriptor, isContent: isContent)
+    }
+
     private func run(_ task: HashJob.Task, _ hashing: FileHashing) -> HashJob.Outcome {
         do throws(VaultError) {
             switch task {
             case .file(let directory, let name, let isContent):
-                let descriptor = try FileHashing.open(disk: disk, name, in: directory.descriptor)
-                defer { disk.close(descriptor) }
-                return .file(try hashing.hash(descriptor, isContent: isContent))
+                return .file(try hash(name, in: directory, isContent: isContent, hashing))
+            case .files(let directory, let files):
+                return .files(
+                    files.map { file in
+                        Result { () throws(VaultError) in
+                            try hash(file.name, in: directory, isContent: file.isContent, hashing)
+                        }
+                    })
             case .parts(let file, let range):
                 return .parts(try hashing.parts(file.descriptor, range, size: file.before.st_size))
             case .check(let file):

@@ -17,18 +17,23 @@ public struct SealTotals: Sendable {
 
 /// What several threads count, and somebody is told now and then.
 final class SealProgress: Sendable {
-    private let totals = Mutex(SealTotals())
+    /// So many changes are told at once: telling takes longer than hashing a small file.
+    private static let interval = 32
+    private let totals = Mutex((now: SealTotals(), untold: 0))
     private let onProgress: @Sendable (SealTotals) -> Void
 
     init(_ onProgress: @escaping @Sendable (SealTotals) -> Void) { self.onProgress = onProgress }
 
     /// What was counted so far.
-    var now: SealTotals { totals.withLock { $0 } }
+    var now: SealTotals { totals.withLock { $0.now } }
 
     func tell(_ change: (inout SealTotals) -> Void) {
         totals.withLock { totals in
-            change(&totals)
-            onProgress(totals)
+            change(&totals.now)
+            totals.untold += 1
+            guard totals.untold >= Self.interval else { return }
+            totals.untold = 0
+            onProgress(totals.now)
         }
     }
 }

@@ -31,9 +31,13 @@ final class VerifyResuming {
     }
 
     private static func read(_ path: String?) -> Contents? {
-        guard let path else { return nil }
+        guard let path, let file = fopen(path, "re") else { return nil }
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: 1 << 16)
+        while case let count = fread(&part, 1, part.count, file), count > 0 { bytes.append(contentsOf: part[..<count]) }
         do {
-            return try JSONDecoder().decode(Contents.self, from: try Data(contentsOf: URL(filePath: path)))
+            return try JSONDecoder().decode(Contents.self, from: Data(bytes))
         } catch {
             // None, or of another version: everything is verified.
             return nil
