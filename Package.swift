@@ -100,6 +100,13 @@ let package = Package(
             dependencies: ["CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk", "Randomness"],
             swiftSettings: strict),
         .testTarget(
+            name: "CofferSealTests",
+            dependencies: [
+                "CofferSeal", "CofferVault", "CofferFormat", "CofferCrypto", "CofferDisk",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
             name: "CofferKeysTests", dependencies: ["CofferKeys", "CofferFormat", "CofferCrypto", "CofferDisk"],
             exclude: ["Corpus"],
             swiftSettings: strict),

@@ -41,6 +41,21 @@ public struct KnownSeals: Sendable {
         return publicKeys.compactMap { memory.seals[SealKey.text($0)] }.max { $0.counter < $1.counter }
     }
 
+    /// What this machine knows that speaks against a copy whose newest genuine seal is `head`.
+    public enum Doubt: Sendable {
+        /// It has seen a newer one.
+        case older(than: Sighting)
+        /// It has seen another one with the same number: the vault was sealed in two places.
+        case other
+    }
+
+    /// Whether a newer seal, or another one of the same number, by one of these keys was seen.
+    public func doubt(about head: SealHead, publicKeys: [[UInt8]]) throws(KeysError) -> Doubt? {
+        guard let newest = try newest(publicKeys: publicKeys) else { return nil }
+        if newest.counter > head.counter { return .older(than: newest) }
+        return newest.counter == head.counter && newest.root != Hex.encode(head.root) ? .other : nil
+    }
+
     /// Remembers a genuine seal, unless a newer one was seen.
     ///
     /// - Returns: a warning where it could not be remembered, else nil.

@@ -51,8 +51,6 @@ final class HashPipeline<Item> {
     private let verifies: Bool
     private var pending: [Pending] = []
     private var first = 0
-    /// Items that were put in and have not come out.
-    private(set) var count = 0
     private let emit: (Item, Result<FileHashing.Result, VaultError>?) throws(VaultError) -> Void
 
     /// `emit` gets each item in order; with the result where it is a file's. With a ring, what is read is verified, too. `onBytes` is called by several threads.
@@ -73,7 +71,6 @@ final class HashPipeline<Item> {
 
     /// Puts something in that is no file, or need not be read.
     func put(_ item: Item) throws(VaultError) {
-        count += 1
         if batch.isEmpty { return try append(.ready(item)) }
         batch.append((item, nil))
         if batch.count >= 4 * Self.batchFiles { try flush() }
@@ -83,7 +80,6 @@ final class HashPipeline<Item> {
     func put(
         _ item: Item, file name: [UInt8], in directory: SealDirectory, size: Int, isContent: Bool
     ) throws(VaultError) {
-        count += 1
         if size <= Self.smallSize {
             if batchDirectory !== directory || batchNames.count >= Self.batchFiles || batchSize >= Self.batchBytes {
                 try flush()
@@ -182,21 +178,21 @@ final class HashPipeline<Item> {
         switch pending[first] {
         case .ready(let item):
             first += 1
-            try out(item, nil)
+            try emit(item, nil)
         case .file(let job, let item):
             guard let outcome = pool.outcome(of: job, waits: waits) else { return false }
             first += 1
             switch outcome {
-            case .file(let result): try out(item, .success(result))
-            case .failed(let error): try out(item, .failure(error))
-            case .parts, .checked, .files: try out(item, .failure(.cryptography))
+            case .file(let result): try emit(item, .success(result))
+            case .failed(let error): try emit(item, .failure(error))
+            case .parts, .checked, .files: try emit(item, .failure(.cryptography))
             }
         case .batch(let job, let entries):
             guard let outcome = pool.outcome(of: job, waits: waits) else { return false }
             first += 1
             guard case .files(let results) = outcome else { throw .cryptography }
             for entry in entries {
-                try out(entry.item, entry.file.map { results[$0] })
+                try emit(entry.item, entry.file.map { results[$0] })
             }
         case .part(let job, let state), .check(let job, let state):
             guard let outcome = pool.outcome(of: job, waits: waits) else { return false }
@@ -213,14 +209,9 @@ final class HashPipeline<Item> {
             let result: Result<FileHashing.Result, VaultError> = Result { () throws(VaultError) in
                 try finish(state)
             }
-            try out(item, result)
+            try emit(item, result)
         }
         return true
-    }
-
-    private func out(_ item: Item, _ result: Result<FileHashing.Result, VaultError>?) throws(VaultError) {
-        count -= 1
-        try emit(item, result)
     }
 
     private func finish(_ state: LargeState) throws(VaultError) -> FileHashing.Result {

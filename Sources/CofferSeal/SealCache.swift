@@ -31,8 +31,8 @@ final class SealCache {
         } catch {
             return nil
         }
-        do throws(ManifestProblem) {
-            guard let count = try Self.manifestCount(disk, descriptor) else { throw .malformed }
+        do throws(VaultError) {
+            guard let count = try Self.manifestCount(disk, descriptor) else { throw .damaged(Damage(.seal)) }
             cursor = try SealCursor(
                 disk: disk, descriptor: descriptor, start: Self.magic.count, count: count,
                 prefixCount: Self.prefixCount)
@@ -45,7 +45,7 @@ final class SealCache {
     deinit { disk.close(descriptor) }
 
     /// Nil where the file is not one that was finished.
-    private static func manifestCount(_ disk: Disk, _ descriptor: Int32) throws(ManifestProblem) -> Int? {
+    private static func manifestCount(_ disk: Disk, _ descriptor: Int32) throws(VaultError) -> Int? {
         do throws(Errno) {
             let size = Int(try disk.status(descriptor).st_size)
             let count = size - magic.count - RunningHash.byteCount
@@ -68,13 +68,11 @@ final class SealCache {
 
     // MARK: Beside a walk
 
-    /// How many of the walk's directories the cursor is in.
-    private var depth: Int { cursor.depth }
     // Directories that the walk is in and the cache has not.
     private var unknown = 0
 
     /// The walk goes into a directory.
-    func enter(_ name: [UInt8]) throws(ManifestProblem) {
+    func enter(_ name: [UInt8]) throws(VaultError) {
         guard unknown == 0, try find(name)?.record.isDirectory == true else {
             unknown += 1
             return
@@ -83,12 +81,12 @@ final class SealCache {
     }
 
     /// The walk leaves a directory.
-    func leave() throws(ManifestProblem) {
+    func leave() throws(VaultError) {
         if unknown > 0 { unknown -= 1 } else { try cursor.leave() }
     }
 
     /// What is known of an entry that is the same still.
-    func record(of name: [UInt8], _ status: stat) throws(ManifestProblem) -> SealRecord? {
+    func record(of name: [UInt8], _ status: stat) throws(VaultError) -> SealRecord? {
         guard unknown == 0, let item = try find(name), item.record.mode == status.st_mode else { return nil }
         let record = item.record
         guard case .file(let size, _) = record.kind, !record.isUnsure, !record.isDamaged,
@@ -106,7 +104,7 @@ final class SealCache {
         return record
     }
 
-    private func find(_ name: [UInt8]) throws(ManifestProblem) -> SealCursor.Item? {
+    private func find(_ name: [UInt8]) throws(VaultError) -> SealCursor.Item? {
         while let item = cursor.item, item.record.name.lexicographicallyPrecedes(name) { try cursor.skip() }
         guard let item = cursor.item, item.record.name == name else { return nil }
         return item
@@ -134,6 +132,7 @@ final class SealCache {
         private let hash = RunningHash()
         private var buffer: [UInt8] = SealCache.magic
         private var offset = 0
+        private var isFinished = false
 
         /// A new file beside `path`.
         init(disk: Disk, path: String) throws(Errno) {
@@ -143,7 +142,12 @@ final class SealCache {
                 at: AT_FDCWD, path + ".new", flags: O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode: 0o600)
         }
 
-        deinit { disk.close(descriptor) }
+        deinit {
+            disk.close(descriptor)
+            if isFinished { return }
+            // What it could not be finished with is of no use; where it stays, the next one is written over it.
+            _ = Result { () throws(Errno) in try disk.remove(at: AT_FDCWD, path + ".new") }
+        }
 
         func add(_ bytes: [UInt8]) throws(Errno) {
             buffer += bytes
@@ -162,6 +166,7 @@ final class SealCache {
             try flush()
             try disk.write(descriptor, bytes: hash.finish(), at: offset)
             try disk.rename(from: AT_FDCWD, path + ".new", to: AT_FDCWD, path)
+            isFinished = true
         }
     }
 }

@@ -4,15 +4,7 @@ import CofferVault
 import Glibc
 import SystemPackage
 
-/// Why a manifest cannot be followed.
-enum ManifestProblem: Error, Equatable {
-    /// It is cut, or not one.
-    case malformed
-    /// It could not be read.
-    case system(Errno)
-}
-
-/// A manifest, read from its beginning to its end beside something else in the same order. Little of it is in memory.
+/// A manifest, read from its beginning to its end beside something else in the same order. Little of it is in memory. Damage is thrown where it is cut, or is none.
 final class SealCursor {
     /// A record, and what is kept before it.
     struct Item {
@@ -43,14 +35,14 @@ final class SealCursor {
     private(set) var item: Item?
 
     /// A cursor at the first record in the root, over `count` bytes from `start` on. Each record has `prefixCount` bytes of something else before it.
-    init(disk: Disk, descriptor: Int32, start: Int, count: Int, prefixCount: Int = 0) throws(ManifestProblem) {
+    init(disk: Disk, descriptor: Int32, start: Int, count: Int, prefixCount: Int = 0) throws(VaultError) {
         self.disk = disk
         self.descriptor = descriptor
         self.start = start
         self.count = count
         self.prefixCount = prefixCount
         try read()
-        guard let item, item.record.isDirectory, item.record.name.isEmpty else { throw .malformed }
+        guard let item, item.record.isDirectory, item.record.name.isEmpty else { throw .damaged(Damage(.seal)) }
         root = item.record
         try enter()
     }
@@ -61,15 +53,15 @@ final class SealCursor {
     var depth: Int { lastNames.count }
 
     /// Goes into the directory that the cursor is at.
-    func enter() throws(ManifestProblem) {
-        guard item?.record.isDirectory == true else { throw .malformed }
+    func enter() throws(VaultError) {
+        guard item?.record.isDirectory == true else { throw .damaged(Damage(.seal)) }
         lastNames.append(nil)
         try read()
     }
 
     /// Goes on to the record after this one, behind what is in it. How many records that was.
     @discardableResult
-    func skip() throws(ManifestProblem) -> Int {
+    func skip() throws(VaultError) -> Int {
         guard let item else { return 0 }
         guard item.record.isDirectory else {
             try read()
@@ -91,51 +83,53 @@ final class SealCursor {
     }
 
     /// Goes out of the directory that the cursor is in, and on to the record after it. Whatever was left is skipped.
-    func leave() throws(ManifestProblem) {
-        guard depth > 0 else { throw .malformed }
+    func leave() throws(VaultError) {
+        guard depth > 0 else { throw .damaged(Damage(.seal)) }
         while item != nil { try skip() }
         lastNames.removeLast()
         if depth > 0 { try read() }
     }
 
     /// Reads what is left. What the tree hashes to; throws where it goes on behind its end.
-    func finish() throws(ManifestProblem) -> [UInt8] {
+    func finish() throws(VaultError) -> [UInt8] {
         while depth > 0 { try leave() }
-        guard filled == count, position == buffer.count else { throw .malformed }
+        guard filled == count, position == buffer.count else { throw .damaged(Damage(.seal)) }
         return tree.root()
     }
 
     /// Reads the next record, or the end of the directory that the cursor is in.
-    private func read() throws(ManifestProblem) {
+    private func read() throws(VaultError) {
         try fill()
-        guard position < buffer.count else { throw .malformed }
+        guard position < buffer.count else { throw .damaged(Damage(.seal)) }
         if buffer[position] == SealRecord.end {
-            guard depth > 0 else { throw .malformed }
+            guard depth > 0 else { throw .damaged(Damage(.seal)) }
             position += 1
             tree.end()
             item = nil
             return
         }
         let offset = filled - (buffer.count - position)
-        guard buffer.count - position > prefixCount else { throw .malformed }
+        guard buffer.count - position > prefixCount else { throw .damaged(Damage(.seal)) }
         let prefix = buffer[position..<(position + prefixCount)]
         let body = buffer[(position + prefixCount)...]
         let parsed: (record: SealRecord?, count: Int)
         do throws(FormatError) {
             parsed = try SealRecord.parse(body)
         } catch {
-            throw .malformed
+            throw .damaged(Damage(.seal))
         }
-        guard let record = parsed.record else { throw .malformed }
+        guard let record = parsed.record else { throw .damaged(Damage(.seal)) }
         try note(record, body.prefix(parsed.count))
         item = Item(prefix: prefix, record: record, offset: offset)
         position += prefixCount + parsed.count
     }
 
-    private func note(_ record: SealRecord, _ raw: ArraySlice<UInt8>) throws(ManifestProblem) {
+    private func note(_ record: SealRecord, _ raw: ArraySlice<UInt8>) throws(VaultError) {
         if depth > 0 {
-            guard !record.name.isEmpty else { throw .malformed }
-            if let last = lastNames[depth - 1], !last.lexicographicallyPrecedes(record.name) { throw .malformed }
+            guard !record.name.isEmpty else { throw .damaged(Damage(.seal)) }
+            if let last = lastNames[depth - 1], !last.lexicographicallyPrecedes(record.name) {
+                throw .damaged(Damage(.seal))
+            }
             lastNames[depth - 1] = record.name
             entries += 1
             if case .file(let size, _) = record.kind { bytes &+= Int(truncatingIfNeeded: size) }
@@ -144,7 +138,7 @@ final class SealCursor {
     }
 
     /// Makes sure that the next record is in the buffer as a whole.
-    private func fill() throws(ManifestProblem) {
+    private func fill() throws(VaultError) {
         guard buffer.count - position < SealRecord.maximumCount + prefixCount, filled < count else { return }
         buffer.removeFirst(position)
         position = 0
@@ -155,7 +149,7 @@ final class SealCursor {
         } catch {
             throw .system(error)
         }
-        guard more.count == wanted else { throw .malformed }
+        guard more.count == wanted else { throw .damaged(Damage(.seal)) }
         buffer += more
         filled += wanted
     }

@@ -38,7 +38,7 @@ public final class SealGuard: @unchecked Sendable {
         file = try seals.store.open(head.counter)
         var entries: [Entry] = []
         entries.reserveCapacity(Int(clamping: min(head.entries, 1 << 24)))
-        do throws(ManifestProblem) {
+        do throws(VaultError) {
             let cursor = try SealCursor(
                 disk: disk, descriptor: file, start: SealHead.byteCount, count: manifestCount)
             var place = StoredPlace(in: nil, [])
@@ -60,10 +60,10 @@ public final class SealGuard: @unchecked Sendable {
                     try cursor.skip()
                 }
             }
-            guard try cursor.finish() == head.root else { throw .malformed }
+            guard try cursor.finish() == head.root else { throw .damaged(Damage(.seal)) }
         } catch {
             disk.close(file)
-            throw SealVerification.error(error)
+            throw error
         }
         entries.sort { $0.key < $1.key }
         self.entries = entries

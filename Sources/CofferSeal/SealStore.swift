@@ -133,13 +133,13 @@ final class SealStore {
     func isManifestGenuine(_ head: SealHead) throws(VaultError) -> Bool {
         let file = try open(head.counter)
         defer { disk.close(file) }
-        do throws(ManifestProblem) {
+        do throws(VaultError) {
             let cursor = try SealCursor(
                 disk: disk, descriptor: file, start: SealHead.byteCount, count: Int(head.manifestCount))
             let root = try cursor.finish()
             return root == head.root && UInt64(cursor.entries) == head.entries && UInt64(cursor.bytes) == head.bytes
         } catch {
-            if case .system(let code) = error { throw .system(code) }
+            guard case .damaged = error else { throw error }
             return false
         }
     }

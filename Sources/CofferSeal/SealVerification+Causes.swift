@@ -80,7 +80,7 @@ extension SealVerification {
     private func forEachFile(
         _ head: SealHead, _ file: Int32, _ body: (StoredPlace, UInt64, [UInt8]) -> Void
     ) -> Bool {
-        do throws(ManifestProblem) {
+        do throws(VaultError) {
             let cursor = try SealCursor(
                 disk: disk, descriptor: file, start: SealHead.byteCount, count: Int(head.manifestCount))
             var place = StoredPlace(in: nil, [])
@@ -168,9 +168,9 @@ extension SealVerification {
             do throws(VaultError) {
                 let descriptor = try open(mismatch.place)
                 defer { vault.disk.close(descriptor) }
-                let before = try CofferVault.system { () throws(Errno) in try disk.status(descriptor) }
+                let before = try system { () throws(Errno) in try disk.status(descriptor) }
                 if try causes.hashing.verifies(descriptor, before) { return .yes }
-                let after = try CofferVault.system { () throws(Errno) in try disk.status(descriptor) }
+                let after = try system { () throws(Errno) in try disk.status(descriptor) }
                 if attempt > 0, FileStamp(before) == FileStamp(after) { return .no }
             } catch {
                 return .unknown
@@ -197,8 +197,8 @@ extension SealVerification {
     private func open(
         _ place: StoredPlace, flags: Int32 = O_RDONLY | O_NONBLOCK
     ) throws(VaultError) -> Int32 {
-        if place.parent == nil { return try CofferVault.system { () throws(Errno) in try disk.duplicate(root) } }
-        return try CofferVault.system { () throws(Errno) in
+        if place.parent == nil { return try system { () throws(Errno) in try disk.duplicate(root) } }
+        return try system { () throws(Errno) in
             var directory = try disk.duplicate(root)
             defer { disk.close(directory) }
             let names = place.names

@@ -76,8 +76,6 @@ public final class SealVerification {
     let progress: SealProgress
     var findings: [VerifyFinding] = []
     var mismatches: [Mismatch] = []
-    /// What is missing, to tell what was moved.
-    var missing: Set<[UInt8]> = []
     private let onDone: (Progress) -> Void
     private var done = Progress()
     /// No sealed file is larger.
@@ -106,29 +104,12 @@ public final class SealVerification {
         let file = try seals.store.open(head.counter)
         defer { disk.close(file) }
         sealedBytes = head.bytes
-        do throws(ManifestProblem) {
-            let cursor = try SealCursor(
-                disk: disk, descriptor: file, start: SealHead.byteCount, count: Int(head.manifestCount))
-            let walked: Result<Void, VaultError> = Result { () throws(VaultError) in try compare(cursor) }
-            if case .failure(let error) = walked { return try fail(error) }
-            guard try cursor.finish() == head.root else { throw .malformed }
-        } catch {
-            throw Self.error(error)
-        }
+        let cursor = try SealCursor(
+            disk: disk, descriptor: file, start: SealHead.byteCount, count: Int(head.manifestCount))
+        try compare(cursor)
+        guard try cursor.finish() == head.root else { throw .damaged(Damage(.seal)) }
         if options.contents { try classify(head, file, in: seals) }
         return findings
-    }
-
-    private func fail(_ error: VaultError) throws(ManifestProblem) -> [VerifyFinding] {
-        if case .system(let code) = error { throw .system(code) }
-        throw .malformed
-    }
-
-    static func error(_ problem: ManifestProblem) -> VaultError {
-        switch problem {
-        case .malformed: .damaged(Damage(.seal))
-        case .system(let code): .system(code)
-        }
     }
 
     func find(_ place: StoredPlace, _ kind: VerifyFinding.Kind, isDirectory: Bool = false) {
@@ -146,24 +127,15 @@ public final class SealVerification {
             onBytes: { count in progress.tell { $0.bytesRead += count } },
             emit: { [self] (item, result) throws(VaultError) in emit(item, result) })
         let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
-            do throws(ManifestProblem) {
-                try walk(cursor, pipeline)
-            } catch {
-                throw Self.error(error)
-            }
+            try walk(cursor, pipeline)
             try pipeline.finish()
         }
         if case .failure = outcome { pipeline.abandon() }
         try outcome.get()
     }
 
-    private func walk(_ cursor: SealCursor, _ pipeline: HashPipeline<Item>) throws(ManifestProblem) {
-        let walk: SealWalk
-        do throws(VaultError) {
-            walk = try SealWalk(disk: disk, root: root)
-        } catch {
-            throw .system(error.errno)
-        }
+    private func walk(_ cursor: SealCursor, _ pipeline: HashPipeline<Item>) throws(VaultError) {
+        let walk = try SealWalk(disk: disk, root: root)
         compareDirectory(cursor.root, walk)
         while true {
             let sealed = cursor.item?.record
@@ -171,33 +143,22 @@ public final class SealVerification {
             if let sealed, found.map({ sealed.name.lexicographicallyPrecedes($0) }) ?? true {
                 try miss(sealed, cursor, walk)
             } else if let found, sealed.map({ found.lexicographicallyPrecedes($0.name) }) ?? true {
-                try system { () throws(VaultError) in try add(found, walk, pipeline, before: cursor.entries) }
+                try add(found, walk, pipeline, before: cursor.entries)
                 walk.advance()
             } else if let sealed {
                 try meet(sealed, cursor, walk, pipeline)
             } else {
                 for name in walk.foreign { find(StoredPlace(in: walk.place, name), .foreign) }
                 try cursor.leave()
-                var isBack = false
-                try system { () throws(VaultError) in isBack = try walk.leave() }
-                if !isBack { return }
+                guard try walk.leave() else { return }
             }
         }
     }
 
-    private func system(_ body: () throws(VaultError) -> Void) throws(ManifestProblem) {
-        do throws(VaultError) {
-            try body()
-        } catch {
-            throw .system(error.errno)
-        }
-    }
-
-    private func miss(_ sealed: SealRecord, _ cursor: SealCursor, _ walk: SealWalk) throws(ManifestProblem) {
+    private func miss(_ sealed: SealRecord, _ cursor: SealCursor, _ walk: SealWalk) throws(VaultError) {
         let place = StoredPlace(in: walk.place, sealed.name)
         let skipped = try cursor.skip()
         find(place, .missing(inside: skipped - 1), isDirectory: sealed.isDirectory)
-        missing.insert(place.path)
         done.different.insert(Base64URL.text(place.path))
         progress.tell { $0.entries += skipped }
     }
@@ -208,7 +169,7 @@ public final class SealVerification {
     ) throws(VaultError) {
         let place = StoredPlace(in: walk.place, name)
         do throws(VaultError) {
-            let status = try CofferVault.system { () throws(Errno) in
+            let status = try system { () throws(Errno) in
                 try disk.status(at: walk.descriptor, StoredName(name).cString)
             }
             // What is larger than all that was sealed is nothing of it.
@@ -228,10 +189,10 @@ public final class SealVerification {
     /// Something that is where it was sealed.
     private func meet(
         _ sealed: SealRecord, _ cursor: SealCursor, _ walk: SealWalk, _ pipeline: HashPipeline<Item>
-    ) throws(ManifestProblem) {
+    ) throws(VaultError) {
         let place = StoredPlace(in: walk.place, sealed.name)
         do throws(VaultError) {
-            let status = try CofferVault.system { () throws(Errno) in
+            let status = try system { () throws(Errno) in
                 try disk.status(at: walk.descriptor, StoredName(sealed.name).cString)
             }
             if status.st_mode & S_IFMT != mode_t(sealed.mode) & S_IFMT {
@@ -240,7 +201,7 @@ public final class SealVerification {
                 try walk.enter(sealed.name)
                 compareDirectory(sealed, walk)
                 try pipeline.put(.same(cursor.entries))
-                return try enter(cursor)
+                return try cursor.enter()
             } else if case .file = sealed.kind {
                 if !options.contents {
                     compareQuickly(place, sealed, status)
@@ -305,20 +266,12 @@ public final class SealVerification {
             && sealed.mode == UInt32(status.st_mode)
     }
 
-    private func enter(_ cursor: SealCursor) throws(VaultError) {
-        do throws(ManifestProblem) {
-            try cursor.enter()
-        } catch {
-            throw Self.error(error)
-        }
-    }
-
     // MARK: What was sealed, and what is
 
     /// The walk is in it, and goes on, whatever cannot be read of it.
     private func compareDirectory(_ sealed: SealRecord, _ walk: SealWalk) {
         do throws(VaultError) {
-            let status = try CofferVault.system { () throws(Errno) in try disk.status(walk.descriptor) }
+            let status = try system { () throws(Errno) in try disk.status(walk.descriptor) }
             compareProperties(
                 walk.place, sealed, status, try StoredAttributes.hash(disk: disk, walk.descriptor))
         } catch {

@@ -152,7 +152,7 @@ public final class Sealing {
         while true {
             guard let name = walk.name else {
                 try pipeline.put(.end)
-                Self.beside(&cache) { cache throws(ManifestProblem) in try cache.leave() }
+                Self.beside(&cache) { cache throws(VaultError) in try cache.leave() }
                 guard try walk.leave() else { return }
                 continue
             }
@@ -165,11 +165,11 @@ public final class Sealing {
                 case S_IFDIR:
                     try walk.enter(name)
                     try pipeline.put(try directory(name, walk.descriptor))
-                    Self.beside(&cache) { cache throws(ManifestProblem) in try cache.enter(name) }
+                    Self.beside(&cache) { cache throws(VaultError) in try cache.enter(name) }
                     continue
                 case S_IFREG:
                     var known: SealRecord?
-                    Self.beside(&cache) { cache throws(ManifestProblem) in
+                    Self.beside(&cache) { cache throws(VaultError) in
                         known = try cache.record(of: name, status)
                     }
                     if let known {
@@ -198,9 +198,9 @@ public final class Sealing {
     }
 
     /// Runs what is done with a cache; one that cannot be followed is left.
-    private static func beside(_ cache: inout SealCache?, _ body: (SealCache) throws(ManifestProblem) -> Void) {
+    private static func beside(_ cache: inout SealCache?, _ body: (SealCache) throws(VaultError) -> Void) {
         guard let known = cache else { return }
-        do throws(ManifestProblem) {
+        do throws(VaultError) {
             try body(known)
         } catch {
             cache = nil

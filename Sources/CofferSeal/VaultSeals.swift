@@ -7,7 +7,6 @@ public final class VaultSeals {
     let store: SealStore
     /// All of them, newest first. Of manifests it is known only whether they are there.
     public private(set) var all: [StoredSeal]
-    private var isNewestRead = false
 
     /// The seals below `root`; nil where there is no directory of them. What is signed by none of `publicKeys` is not genuine.
     public init?(disk: Disk, root: Int32, publicKeys: [[UInt8]]) throws(VaultError) {

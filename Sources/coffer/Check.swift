@@ -47,13 +47,10 @@ struct Check: ParsableCommand {
     @Flag(help: "With --repair: change nothing; say what could be done.")
     var dryRun = false
 
-    @Option(help: ArgumentHelp("How many threads look at contents; by default, as many as processors.", valueName: "n"))
-    var threads: Int?
-
+    @OptionGroup var threads: ThreadOptions
     @OptionGroup var unlock: UnlockOptions
 
     func validate() throws {
-        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads is 1 to 256") }
         if repair && (quick || json) { throw ValidationError("--repair excludes --quick and --json") }
         if dryRun && !repair { throw ValidationError("--dry-run is for --repair") }
     }
@@ -64,7 +61,7 @@ struct Check: ParsableCommand {
         let reading = try VaultReading(try VaultDirectory.open(vault), unlock)
         var options = VaultCheck.Options()
         options.contents = !quick
-        if let threads { options.threadCount = threads }
+        options.threadCount = threads.count
         let lines = CheckLines(keepsAll: json, total: quick ? nil : size(of: reading))
         let check = VaultCheck(reading.tree, options: options, onFinding: lines.tell, onProgress: lines.show)
         let totals: CheckTotals

@@ -44,14 +44,8 @@ struct Seal: ParsableCommand {
     @Flag(help: "Print what was done as JSON.")
     var json = false
 
-    @Option(help: ArgumentHelp("How many threads read; by default, as many as processors.", valueName: "n"))
-    var threads: Int?
-
+    @OptionGroup var threads: ThreadOptions
     @OptionGroup var unlock: UnlockOptions
-
-    func validate() throws {
-        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads is 1 to 256") }
-    }
 
     private struct Result: Encodable {
         let seal: SealReport
@@ -72,8 +66,11 @@ struct Seal: ParsableCommand {
         let directory = try VaultDirectory.open(vault)
         let mountpoints = try lock(directory)
         let opened = try unlock.open(directory)
-        if mountpoints.isEmpty, directory.hasIntentLog { try directory.recover(opened, tellingOfRotation: false) }
-        try settle(mountpoints)
+        if mountpoints.isEmpty {
+            if directory.hasIntentLog { try directory.recover(opened, tellingOfRotation: false) }
+            try shareLock(directory)
+        }
+        settle(mountpoints)
         let content = try opened.content(of: directory)
         let key = try CommandError.memory { () throws(CryptoError) in try SealKey.signing(opened.ring) }
         let keys = try CommandError.memory { () throws(CryptoError) in try SealKey.publicKeys(opened.ring) }
@@ -84,7 +81,7 @@ struct Seal: ParsableCommand {
         let line = SealLine(entries: before?.entries ?? 0, bytes: 0)
         let sealing = Sealing(
             content, vaultID: opened.config.vaultID, cachePath: try cachePath(opened), readsAll: full,
-            threadCount: threads ?? SealDefaults.threads, onProgress: line.show)
+            threadCount: threads.count, onProgress: line.show)
         let outcome: Sealing.Outcome
         do throws(VaultError) {
             outcome = try sealing.run(known: newest?.counter ?? 0, signing: key, publicKeys: keys)
@@ -168,7 +165,16 @@ struct Seal: ParsableCommand {
         )
     }
 
-    private func settle(_ mountpoints: [String]) throws(CommandError) {
+    /// From here on others may read it.
+    private func shareLock(_ directory: VaultDirectory) throws(CommandError) {
+        do throws(Errno) {
+            _ = try directory.disk.tryLock(directory.descriptor, exclusive: false)
+        } catch {
+            throw CommandError(error, "lock it", vault: vault)
+        }
+    }
+
+    private func settle(_ mountpoints: [String]) {
         for path in mountpoints where !Unmounting.settle(path) {
             Report.warning(
                 "the mount on \(quoted(path)) does not say whether everything is in the vault: what was written just now may not be as sealed"
@@ -198,7 +204,6 @@ struct Seal: ParsableCommand {
 enum SealDefaults {
     static let manifests = "three"
     static let heads = "a thousand older ones"
-    static var threads: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
     /// The path of what is remembered of a vault at a place.
     static func path(in state: String, _ kind: String, _ vault: String, _ location: String) -> String {

@@ -1,4 +1,5 @@
 import CofferFormat
+import CofferKeys
 import CofferSeal
 import Glibc
 import Synchronization
@@ -29,6 +30,16 @@ struct SealReport: Encodable {
 
     private static func time(_ nanoseconds: Int64) -> timespec {
         timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(abs(nanoseconds % 1_000_000_000)))
+    }
+}
+
+extension KnownSeals.Doubt {
+    /// What speaks against the copy.
+    var text: String {
+        switch self {
+        case .older(let newest): "this machine has seen \(SealReport.name(newest.counter, newest.time))"
+        case .other: "this machine has seen another seal with the same number: the vault was sealed in two places"
+        }
     }
 }
 

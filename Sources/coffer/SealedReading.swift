@@ -45,13 +45,12 @@ struct SealedReading {
 
     private func tellOfNewer(_ head: SealHead, _ keys: [[UInt8]]) throws(CommandError) {
         let known = KnownSeals(stateDirectory: KnownVaults.forThisUser.stateDirectory)
-        let newest = try CommandError.naming(directory.path) { () throws(KeysError) in
-            try known.newest(publicKeys: keys)
+        let doubt = try CommandError.naming(directory.path) { () throws(KeysError) in
+            try known.doubt(about: head, publicKeys: keys)
         }
-        guard let newest, newest.counter > head.counter else { return }
-        Report.warning(
-            "\(quoted(directory.path)) is older than it should be: its newest seal is \(SealReport.name(head.counter, head.time)), and this machine has seen \(SealReport.name(newest.counter, newest.time))"
-        )
+        if let doubt {
+            Report.warning("\(quoted(directory.path)) is older than it should be: \(doubt.text)")
+        }
     }
 
     private func tellOfMissing(_ head: SealHead, _ seals: VaultSeals) throws(CommandError) {

@@ -63,13 +63,10 @@ struct Verify: ParsableCommand {
     @Flag(help: "Print what was found as JSON.")
     var json = false
 
-    @Option(help: ArgumentHelp("How many threads read; by default, as many as processors.", valueName: "n"))
-    var threads: Int?
-
+    @OptionGroup var threads: ThreadOptions
     @OptionGroup var unlock: UnlockOptions
 
     func validate() throws {
-        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads is 1 to 256") }
         if publicKey != nil && unlock.isGiven {
             throw ValidationError("--public-key is for doing without the vault's key: give one or the other")
         }
@@ -88,7 +85,7 @@ struct Verify: ParsableCommand {
             keys = try CommandError.memory { () throws(CryptoError) in try SealKey.publicKeys(opened.ring) }
             vault = try opened.content(of: directory)
         }
-        var report = VerifyReport(copy: copy, namesPlain: vault != nil)
+        var report = VerifyReport(copy: copy)
         do throws(VaultError) {
             try verify(directory, keys, vault, wanted, &report)
         } catch {
@@ -111,7 +108,7 @@ struct Verify: ParsableCommand {
         options.owners = owners
         options.times = !ignore.contains(.times)
         options.attributes = !ignore.contains(.attributes)
-        options.threadCount = threads ?? SealDefaults.threads
+        options.threadCount = threads.count
         let resuming = VerifyResuming(copy, head)
         if let done = resuming.earlier {
             if resume {
@@ -138,14 +135,7 @@ struct Verify: ParsableCommand {
     ) {
         let known = KnownSeals(stateDirectory: KnownVaults.forThisUser.stateDirectory)
         do throws(KeysError) {
-            if let newest = try known.newest(publicKeys: keys) {
-                if newest.counter > head.counter {
-                    report.rolledBack("this machine has seen \(SealReport.name(newest.counter, newest.time))")
-                } else if newest.counter == head.counter, newest.root != Hex.encode(head.root) {
-                    report.rolledBack(
-                        "this machine has seen another seal with the same number: the vault was sealed in two places")
-                }
-            }
+            if let doubt = try known.doubt(about: head, publicKeys: keys) { report.rolledBack(doubt.text) }
             if let warning = try known.remember(head) { Report.warning(warning) }
         } catch {
             Report.warning("\(error)")

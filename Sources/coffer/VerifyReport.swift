@@ -40,16 +40,16 @@ struct VerifyReport {
 
     private static let maximumForeign = 20
     private let copy: String
-    private let namesPlain: Bool
     private var lines: [Line] = []
     private var head: SealHead?
     private var totals = SealTotals()
     private var counts: [VerifyFinding.Severity: Int] = [:]
     private var timesOnly = 0
+    /// Findings that are about the copy's age, not about what is in it.
+    private var ages = 0
 
-    init(copy: String, namesPlain: Bool) {
+    init(copy: String) {
         self.copy = copy
-        self.namesPlain = namesPlain
     }
 
     // MARK: Seals
@@ -90,12 +90,14 @@ struct VerifyReport {
 
     /// Says that a newer seal is known.
     mutating func rolledBack(_ reason: String) {
+        ages += 1
         add(nil, nil, "rolledBack", .incomplete, "the copy is older than it should be: \(reason)")
     }
 
     /// Compares the newest seal with one that was written down.
     mutating func compare(_ anchor: SealAnchor, _ head: SealHead, _ all: [StoredSeal]) {
         if head.counter < anchor.counter {
+            ages += 1
             add(
                 nil, nil, "anchor", .incomplete,
                 "the copy is older than the anchor, which is of seal \(anchor.counter); its newest is seal \(head.counter)"
@@ -185,7 +187,12 @@ struct VerifyReport {
         if has(.damaged) {
             throw CommandError(.damaged, "\(name): there is damage; 'coffer repair' can heal it by another copy")
         }
-        if has(.incomplete) { throw CommandError(.incomplete, "\(name) is not as it was sealed") }
+        if has(.incomplete) {
+            let isOnlyOld = counts[.incomplete, default: 0] == ages && !has(.newer)
+            throw CommandError(
+                .incomplete,
+                isOnlyOld ? "\(name) is whole, but older than it should be" : "\(name) is not as it was sealed")
+        }
         if isStrict && has(.newer) { throw CommandError(.incomplete, "\(name) is newer than its seal in part") }
     }
 
@@ -196,10 +203,12 @@ struct VerifyReport {
         for (severity, text) in [
             (VerifyFinding.Severity.damaged, "damaged"), (.incomplete, "not as sealed"),
             (.newer, "newer than the seal"),
-        ] where has(severity) {
-            parts.append("\(counts[severity, default: 0]) \(text)")
+        ] {
+            let count = counts[severity, default: 0] - (severity == .incomplete ? ages : 0)
+            if count > 0 { parts.append("\(count) \(text)") }
         }
-        let result = parts.isEmpty ? "exactly as sealed" : parts.joined(separator: ", ")
+        var result = parts.isEmpty ? "exactly as sealed" : parts.joined(separator: ", ")
+        if ages > 0 { result += ", but there is a newer seal" }
         return "\(quoted(copy)): \(seal): \(what): \(result)"
     }
 }

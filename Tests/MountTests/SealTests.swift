@@ -33,11 +33,14 @@ struct SealTests {
 
     init() throws {
         vault = try TestVault()
+        // So that not each of many runs has to stretch a passphrase.
+        try vault.shell("head -c 64 /dev/urandom > k")
+        _ = try vault.coffer("key", "add", "--passphrase-file", "key", "vault", "key-file", "k")
         let mount = try vault.mount()
         try vault.shell(
             """
             cd mnt; mkdir -p a/b "$(printf 'n%.0s' {1..240})" moved; echo one > a/one; echo two > a/two; echo three > a/b/three
-            head -c 3000000 /dev/urandom > big; truncate -s 3G sparse; printf x | dd of=sparse bs=1 seek=2G conv=notrunc status=none
+            head -c 3000000 /dev/urandom > big; truncate -s 200M sparse; printf x | dd of=sparse bs=1 seek=100M conv=notrunc status=none
             ln -s one a/link; ln -s "$(printf 'l%.0s' {1..3500})" long; mkfifo fifo; : > empty
             echo long > "$(printf 'n%.0s' {1..240})/$(printf 'm%.0s' {1..250})"; setfattr -n user.x -v y a/one
             mv moved a/here; echo inside > a/here/inside; ln a/two a/b/again
@@ -54,13 +57,13 @@ struct SealTests {
     @discardableResult
     private func seal(_ more: String...) throws -> Sealed {
         let outcome = try CofferProgram.run(
-            ["seal", "--json", "--passphrase-file", "key"] + more + ["vault"], in: vault.directory)
+            ["seal", "--json", "--key-file", "k"] + more + ["vault"], in: vault.directory)
         guard outcome.status == 0 else { throw outcome }
         return try decode(outcome.output)
     }
 
     private func verify(
-        _ copy: String = "vault", _ status: Int32 = 0, _ more: [String] = ["--passphrase-file", "key"],
+        _ copy: String = "vault", _ status: Int32 = 0, _ more: [String] = ["--key-file", "k"],
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws -> Verified {
         let outcome = try CofferProgram.run(["verify", "--json"] + more + [copy], in: vault.directory)
@@ -70,7 +73,7 @@ struct SealTests {
 
     private func makePublicKey() throws {
         try vault.shell(
-            "cat > pub <<'END'\n\(try vault.coffer("key", "export-public", "--passphrase-file", "key", "vault").output)END"
+            "cat > pub <<'END'\n\(try vault.coffer("key", "export-public", "--key-file", "k", "vault").output)END"
         )
     }
 
@@ -88,7 +91,7 @@ struct SealTests {
         #expect(first.counter == 1 && first.entries > 20 && first.damaged.isEmpty)
         try makePublicKey()
         for way in [
-            ["--passphrase-file", "key"], ["--public-key", "pub"], ["--anchor", first.anchor, "--public-key", "pub"],
+            ["--key-file", "k"], ["--public-key", "pub"], ["--anchor", first.anchor, "--public-key", "pub"],
         ] {
             let found = try verify("vault", 0, way)
             #expect(found.result == "whole" && found.findings.isEmpty, "\(way): \(found)")
@@ -127,12 +130,12 @@ struct SealTests {
             g = os.open('mnt/new', os.O_RDWR | os.O_CREAT); os.pwrite(g, b'x' * 10001, 0)
             print('ready', flush=True); sys.stdin.readline()
             END
-            mkfifo go; (python3 work.py < go > said 2> errors & echo $! > pid); (sleep 60 > go 2> errors & echo $! > holder)
+            mkfifo go; (python3 work.py < go > said 2> errors & echo $! > pid); (exec sleep 60 > go 2> errors) & echo $! > holder
             until grep -q ready said; do sleep 0.05; done
             """)
         try seal()
         #expect(try verify("vault", 0).findings.isEmpty)
-        try vault.shell("kill $(cat holder) || true; while kill -0 $(cat pid) 2> /dev/null; do sleep 0.05; done")
+        try vault.shell("kill -KILL $(cat holder); while kill -0 $(cat pid) 2> /dev/null; do sleep 0.05; done")
         // Closing them changes nothing of what was sealed but times.
         try mount.unmount()
         let after = try verify("vault", 0)
@@ -207,19 +210,23 @@ struct SealTests {
         let second = try seal()
         let found = try verify("old", 16)
         #expect(found.findings.map(\.problem) == ["rolledBack"])
+        let told = try vault.coffer("verify", "--key-file", "k", "old")
+        #expect(
+            told.output.contains("exactly as sealed, but there is a newer seal")
+                && told.errors.contains("whole, but older"))
         // A machine that knows nothing is told by the anchor.
         try vault.shell("mv state state.kept")
         #expect(try verify("old").result == "whole")
         try vault.shell("rm -r state; mv state.kept state")
-        try vault.shell("rm -rf elsewhere; mkdir elsewhere; cp -a old key elsewhere/")
+        try vault.shell("rm -rf elsewhere; mkdir elsewhere; cp -a old k elsewhere/")
         func elsewhere(_ anchor: String) throws -> Outcome {
             try CofferProgram.run(
-                ["verify", "--anchor", anchor, "--passphrase-file", "key", "old"], in: vault.directory + "/elsewhere")
+                ["verify", "--anchor", anchor, "--key-file", "k", "old"], in: vault.directory + "/elsewhere")
         }
         #expect(try elsewhere(first.anchor).status == 0)
         #expect(try elsewhere(second.anchor).status == 16)
         #expect(try elsewhere(String(first.anchor.dropLast()) + "!").status == 2)
-        #expect(try verify("vault", 0, ["--anchor", first.anchor, "--passphrase-file", "key"]).result == "whole")
+        #expect(try verify("vault", 0, ["--anchor", first.anchor, "--key-file", "k"]).result == "whole")
     }
 
     @Test func sealsThatAreNotGenuine() throws {
@@ -234,7 +241,7 @@ struct SealTests {
             "mv S vault/coffer.seals/00000002", "rm S",
         ] {
             try vault.shell(script.replacingOccurrences(of: "S", with: "vault/coffer.seals/00000001"))
-            for way in [["--passphrase-file", "key"], ["--public-key", "pub"]] {
+            for way in [["--key-file", "k"], ["--public-key", "pub"]] {
                 let outcome = try CofferProgram.run(["verify", "--json"] + way + ["vault"], in: vault.directory)
                 #expect(outcome.status == 17, "\(script): \(outcome)")
             }
@@ -260,7 +267,7 @@ struct SealTests {
     @Test func damageDoesNotBecomeGenuine() throws {
         let big = try stored("big")
         try vault.shell("printf X | dd of=\(big) bs=1 seek=5000 conv=notrunc status=none")
-        let outcome = try vault.coffer("seal", "--json", "--passphrase-file", "key", "vault")
+        let outcome = try vault.coffer("seal", "--json", "--key-file", "k", "vault")
         #expect(outcome.status == 15 && outcome.errors.contains("'big' is damaged"), "\(outcome)")
         let found = try verify("vault", 15)
         #expect(found.findings.contains(Finding(path: "big", problem: "sealedDamaged", class: "damaged")))
@@ -269,10 +276,10 @@ struct SealTests {
     /// Seals of before say nothing any more, and are no alarm.
     @Test func afterARotation() throws {
         try seal()
-        let rotated = try vault.coffer("key", "rotate", "--passphrase-file", "key", "vault")
+        let rotated = try vault.coffer("key", "rotate", "--key-file", "k", "vault")
         #expect(rotated.status == 0, "\(rotated)")
         #expect(
-            try CofferProgram.run(["verify", "--passphrase-file", "key", "vault"], in: vault.directory).status == 17)
+            try CofferProgram.run(["verify", "--key-file", "k", "vault"], in: vault.directory).status == 17)
         try seal()
         #expect(try verify().result == "whole")
     }
@@ -345,21 +352,21 @@ struct SealTests {
         var ways = 0
         for number in 0..<10 {
             let program = try CofferProgram.start(
-                ["seal", "--full", "--passphrase-file", "key", "vault"], in: vault.directory)
+                ["seal", "--full", "--key-file", "k", "vault"], in: vault.directory)
             usleep(UInt32(400_000 + number * 40_000))
             program.signal(SIGKILL)
             if program.wait(seconds: 60) != 0 { ways += 1 }
-            #expect(try verify("vault", 0, ["--passphrase-file", "key", "--threads", "2"]).result == "whole")
+            #expect(try verify("vault", 0, ["--key-file", "k", "--threads", "2"]).result == "whole")
         }
         #expect(ways > 0)
         try seal()
         #expect(try vault.shell("ls vault/coffer.seals | grep -c new || true") == "0")
         try vault.shell("printf X | dd of=\(big) bs=1 seek=5000 conv=notrunc status=none")
-        let program = try CofferProgram.start(["verify", "--passphrase-file", "key", "vault"], in: vault.directory)
+        let program = try CofferProgram.start(["verify", "--key-file", "k", "vault"], in: vault.directory)
         usleep(700_000)
         program.signal(SIGINT)
         _ = program.wait(seconds: 60)
-        let found = try verify("vault", 15, ["--resume", "--passphrase-file", "key"])
+        let found = try verify("vault", 15, ["--resume", "--key-file", "k"])
         #expect(found.findings.map(\.path) == ["f20"])
     }
 }

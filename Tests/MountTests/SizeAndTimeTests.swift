@@ -37,7 +37,9 @@ struct SizeAndTimeTests {
                 for name in os.listdir('vault'):
                     if name[0] != 'c' or name.startswith('coffer.'): continue
                     try:
+                        # Every file system changes the time first and the bytes after: who looks in between sees old bytes with the new time.
                         before = os.stat('vault/' + name)
+                        if time.time() - before.st_ctime < .02: continue
                         with open('vault/' + name, 'rb') as file: data = file.read()
                         after = os.stat('vault/' + name)
                     except FileNotFoundError: continue
@@ -47,7 +49,7 @@ struct SizeAndTimeTests {
                     if seen.setdefault(key, value) != value: bad.append(key); seen[key] = value
             stop = True
             for thread in threads: thread.join()
-            print(looks > 300, bad)
+            print(looks > 300 and len(seen) > 30, bad)
             END
             python3 work.py
             """, seconds: 600)
