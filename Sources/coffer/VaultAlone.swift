@@ -33,7 +33,8 @@ extension VaultDirectory {
     /// Does what an intent log or a rotation that was cut short has left.
     func recover(_ opened: UnlockedVault, tellingOfRotation: Bool) throws(CommandError) {
         try IntentLogOpening(
-            disk: disk, root: descriptor, opened: opened, vault: path, logger: Logger(label: "coffer"),
+            disk: disk, root: descriptor, opened: opened, vault: path,
+            logger: Logger(label: "coffer") { _ in SwiftLogNoOpLogHandler() },
             tellsOfRotation: tellingOfRotation
         ).beforeSharing()
     }
