@@ -2,6 +2,7 @@
 
 #include "CLinux.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -116,7 +117,10 @@ int coffer_chmod(int fd, mode_t mode) {
     return chmod(path, mode);
 }
 
+// Only an O_PATH descriptor needs a path, which takes several times as long to walk.
 ssize_t coffer_getxattr(int fd, const char *name, void *value, size_t size) {
+    ssize_t count = fgetxattr(fd, name, value, size);
+    if (count >= 0 || errno != EBADF) return count;
     DESCRIPTOR_PATH(fd);
     return getxattr(path, name, value, size);
 }
@@ -127,6 +131,8 @@ int coffer_setxattr(int fd, const char *name, const void *value, size_t size, in
 }
 
 ssize_t coffer_listxattr(int fd, char *list, size_t size) {
+    ssize_t count = flistxattr(fd, list, size);
+    if (count >= 0 || errno != EBADF) return count;
     DESCRIPTOR_PATH(fd);
     return listxattr(path, list, size);
 }

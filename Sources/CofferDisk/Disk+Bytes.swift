@@ -45,9 +45,20 @@ extension Disk {
 
     /// The list of NUL-terminated attribute names, at most `limit` bytes.
     public func attributeListBytes(_ descriptor: Int32, limit: Int) throws(Errno) -> [UInt8] {
-        try bytes(room: limit) { buffer throws(Errno) in
-            try listAttributes(descriptor, into: buffer.bindMemory(to: CChar.self))
+        // Most have none, and then neither the kernel nor anybody here needs room for them.
+        let count = try listAttributes(descriptor, into: UnsafeMutableBufferPointer(start: nil, count: 0))
+        if count == 0 { return [] }
+        for room in [min(limit, count), limit] {
+            do throws(Errno) {
+                return try bytes(room: room) { buffer throws(Errno) in
+                    try listAttributes(descriptor, into: buffer.bindMemory(to: CChar.self))
+                }
+            } catch {
+                // More by now.
+                guard error == .outOfRange, room < limit else { throw error }
+            }
         }
+        throw .outOfRange
     }
 
     /// Sets an extended attribute.

@@ -14,6 +14,8 @@ final class FileHashing {
         var contents: [UInt8]
         /// It was written to each time: `contents` are zeros.
         var isUnsure = false
+        /// It was not read: `contents` are zeros.
+        var isTooLarge = false
         /// Blocks of it do not verify; false where nobody looked.
         var isDamaged = false
         /// When reading it began; nanoseconds since 1970.
@@ -31,6 +33,9 @@ final class FileHashing {
     private let scratch: Scratch?
     private let buffer: UnsafeMutableRawPointer
     private let onBytes: (Int) -> Void
+    // Read, and not told yet: telling takes as long as hashing a small file.
+    private var untold = 0
+    private static let tellsAt = 1 << 20
 
     /// With a ring, what is read is verified, too.
     init(disk: Disk, verifyingWith ring: KeyRing?, onBytes: @escaping (Int) -> Void) throws(VaultError) {
@@ -67,14 +72,25 @@ final class FileHashing {
         }
     }
 
-    /// Reads a file as a whole, again where it changes meanwhile. `isContent` where it should be an encrypted file.
-    func hash(_ descriptor: Int32, isContent: Bool) throws(VaultError) -> Result {
+    /// Tells what was read.
+    func tell() {
+        if untold > 0 { onBytes(untold) }
+        untold = 0
+    }
+
+    /// Reads a file as a whole, again where it changes meanwhile. `isContent` where it should be an encrypted file. What has more than `limit` bytes is not read.
+    func hash(_ descriptor: Int32, isContent: Bool, limit: Int = .max) throws(VaultError) -> Result {
         var attempt = 0
         while true {
             let began = SealTime.now
             let before = try system { () throws(Errno) in try disk.status(descriptor) }
             guard before.st_mode & S_IFMT == S_IFREG else { throw .system(.staleNFSFileHandle) }
             let attributes = try StoredAttributes.hash(disk: disk, descriptor)
+            guard before.st_size <= limit else {
+                return Result(
+                    status: before, attributes: attributes,
+                    contents: [UInt8](repeating: 0, count: RunningHash.byteCount), isTooLarge: true, readAt: began)
+            }
             guard before.st_size <= Self.sizeLimit else {
                 return Result(
                     status: before, attributes: attributes,
@@ -144,7 +160,8 @@ final class FileHashing {
             }
             guard got == count else { return false }
             RunningHash.hash(UnsafeRawBufferPointer(start: buffer, count: count), into: target)
-            onBytes(count)
+            untold += count
+            if untold >= Self.tellsAt { tell() }
         }
         return true
     }

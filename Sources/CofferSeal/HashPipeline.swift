@@ -40,10 +40,9 @@ final class HashPipeline<Item> {
     /// What one thread takes at once of small files: waking a thread costs as much as hashing several.
     private static var batchFiles: Int { 64 }
     private static var batchBytes: Int { 1 << 20 }
-    private static var smallSize: Int { 1 << 16 }
     private var batch: [(item: Item, file: Int?)] = []
     private var batchNames: [HashJob.File] = []
-    private var batchDirectory: SealDirectory?
+    private var batchDirectory: SharedDirectory?
     private var batchSize = 0
     private let disk: Disk
     private let pool: HashPool
@@ -53,9 +52,11 @@ final class HashPipeline<Item> {
     private var first = 0
     private let emit: (Item, Result<FileHashing.Result, VaultError>?) throws(VaultError) -> Void
 
-    /// `emit` gets each item in order; with the result where it is a file's. With a ring, what is read is verified, too. `onBytes` is called by several threads.
+    /// `emit` gets each item in order; with the result where it is a file's, unless that is exactly as sealed. With a ring, what is read is verified, too. `onBytes` is called by several threads.
     init(
-        disk: Disk, threadCount: Int, verifyingWith ring: KeyRing?, onBytes: @escaping @Sendable (Int) -> Void,
+        disk: Disk, threadCount: Int, verifyingWith ring: KeyRing?,
+        comparing comparison: SealComparison = SealComparison(),
+        onBytes: @escaping @Sendable (Int) -> Void,
         emit: @escaping (Item, Result<FileHashing.Result, VaultError>?) throws(VaultError) -> Void
     ) throws(VaultError) {
         self.disk = disk
@@ -66,7 +67,7 @@ final class HashPipeline<Item> {
             hashings.append(try FileHashing(disk: disk, verifyingWith: ring, onBytes: onBytes))
         }
         own = try FileHashing(disk: disk, verifyingWith: ring, onBytes: onBytes)
-        pool = try HashPool(disk: disk, hashings)
+        pool = try HashPool(disk: disk, comparing: comparison, hashings)
     }
 
     /// Puts something in that is no file, or need not be read.
@@ -76,9 +77,13 @@ final class HashPipeline<Item> {
         if batch.count >= 4 * Self.batchFiles { try flush() }
     }
 
-    /// Puts a file in.
+    /// Files of so many bytes and less are small: nothing has to be known of one before it is put in.
+    static var smallSize: Int { 1 << 16 }
+
+    /// Puts a file in. Where it is small it is compared with what was `sealed` of it, if that is given.
     func put(
-        _ item: Item, file name: [UInt8], in directory: SealDirectory, size: Int, isContent: Bool
+        _ item: Item, file name: [UInt8], in directory: SharedDirectory, size: Int, isContent: Bool,
+        sealed: SealRecord? = nil
     ) throws(VaultError) {
         if size <= Self.smallSize {
             if batchDirectory !== directory || batchNames.count >= Self.batchFiles || batchSize >= Self.batchBytes {
@@ -86,7 +91,7 @@ final class HashPipeline<Item> {
             }
             batchDirectory = directory
             batch.append((item, batchNames.count))
-            batchNames.append(HashJob.File(name: name, isContent: isContent))
+            batchNames.append(HashJob.File(name: name, isContent: isContent, sealed: sealed))
             batchSize += size
             return
         }
@@ -147,7 +152,7 @@ final class HashPipeline<Item> {
     }
 
     private func open(
-        _ name: [UInt8], in directory: SealDirectory, isContent: Bool
+        _ name: [UInt8], in directory: SharedDirectory, isContent: Bool
     ) throws(VaultError) -> LargeState {
         let descriptor = try FileHashing.open(disk: disk, name, in: directory.descriptor)
         let status: stat
@@ -190,9 +195,15 @@ final class HashPipeline<Item> {
         case .batch(let job, let entries):
             guard let outcome = pool.outcome(of: job, waits: waits) else { return false }
             first += 1
-            guard case .files(let results) = outcome else { throw .cryptography }
+            guard case .files(let others) = outcome else { throw .cryptography }
+            var next = 0
             for entry in entries {
-                try emit(entry.item, entry.file.map { results[$0] })
+                if next < others.count, entry.file == others[next].number {
+                    try emit(entry.item, others[next].result)
+                    next += 1
+                } else {
+                    try emit(entry.item, nil)
+                }
             }
         case .part(let job, let state), .check(let job, let state):
             guard let outcome = pool.outcome(of: job, waits: waits) else { return false }

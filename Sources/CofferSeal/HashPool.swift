@@ -1,4 +1,5 @@
 import CofferDisk
+import CofferFormat
 import CofferVault
 import Glibc
 
@@ -23,13 +24,15 @@ final class HashJob: @unchecked Sendable {
     struct File: Sendable {
         let name: [UInt8]
         let isContent: Bool
+        /// What was sealed of it, where that is compared.
+        let sealed: SealRecord?
     }
 
     enum Task: Sendable {
         /// Several small ones in a directory.
-        case files(SealDirectory, [File])
+        case files(SharedDirectory, [File])
         /// A file as a whole, opened and closed by whoever does it.
-        case file(SealDirectory, [UInt8], isContent: Bool)
+        case file(SharedDirectory, [UInt8], isContent: Bool)
         /// Some parts of a large one.
         case parts(LargeFile, Range<Int>)
         /// Whether a large one verifies.
@@ -38,7 +41,8 @@ final class HashJob: @unchecked Sendable {
 
     enum Outcome: Sendable {
         case file(FileHashing.Result)
-        case files([Result<FileHashing.Result, VaultError>])
+        /// Those of several that are not exactly as sealed, by their numbers, in order.
+        case files([(number: Int, result: Result<FileHashing.Result, VaultError>)])
         /// Nil where it was shorter by then.
         case parts([UInt8]?)
         case checked(Bool)
@@ -55,6 +59,7 @@ final class HashJob: @unchecked Sendable {
 /// Threads that hash files.
 final class HashPool: @unchecked Sendable {
     private let disk: Disk
+    private let comparison: SealComparison
     // At addresses that stay.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
@@ -65,8 +70,9 @@ final class HashPool: @unchecked Sendable {
     private var threads: WorkerThreads?
 
     /// Starts a thread for each of `hashings`; throws where not one can be started.
-    init(disk: Disk, _ hashings: [FileHashing]) throws(VaultError) {
+    init(disk: Disk, comparing comparison: SealComparison, _ hashings: [FileHashing]) throws(VaultError) {
         self.disk = disk
+        self.comparison = comparison
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
         threads = WorkerThreads(hashings.map { hashing in { [unowned self] in serve(hashing) } })
@@ -123,6 +129,7 @@ final class HashPool: @unchecked Sendable {
             }
             pthread_mutex_unlock(mutex)
             let outcome = run(job.task, hashing)
+            hashing.tell()
             pthread_mutex_lock(mutex)
             job.outcome = outcome
             pthread_cond_broadcast(changed)
@@ -131,11 +138,11 @@ final class HashPool: @unchecked Sendable {
     }
 
     private func hash(
-        _ name: [UInt8], in directory: SealDirectory, isContent: Bool, _ hashing: FileHashing
+        _ name: [UInt8], in directory: SharedDirectory, isContent: Bool, limit: Int = .max, _ hashing: FileHashing
     ) throws(VaultError) -> FileHashing.Result {
         let descriptor = try FileHashing.open(disk: disk, name, in: directory.descriptor)
         defer { disk.close(descriptor) }
-        return try hashing.hash(descriptor, isContent: isContent)
+        return try hashing.hash(descriptor, isContent: isContent, limit: limit)
     }
 
     private func run(_ task: HashJob.Task, _ hashing: FileHashing) -> HashJob.Outcome {
@@ -144,12 +151,19 @@ final class HashPool: @unchecked Sendable {
             case .file(let directory, let name, let isContent):
                 return .file(try hash(name, in: directory, isContent: isContent, hashing))
             case .files(let directory, let files):
-                return .files(
-                    files.map { file in
-                        Result { () throws(VaultError) in
-                            try hash(file.name, in: directory, isContent: file.isContent, hashing)
-                        }
-                    })
+                var others: [(number: Int, result: Result<FileHashing.Result, VaultError>)] = []
+                for (number, file) in files.enumerated() {
+                    let result: Result<FileHashing.Result, VaultError> = Result { () throws(VaultError) in
+                        try hash(
+                            file.name, in: directory, isContent: file.isContent,
+                            limit: file.sealed == nil ? .max : comparison.sizeLimit, hashing)
+                    }
+                    if let sealed = file.sealed, case .success(let found) = result, comparison.holds(sealed, found) {
+                        continue
+                    }
+                    others.append((number, result))
+                }
+                return .files(others)
             case .parts(let file, let range):
                 return .parts(try hashing.parts(file.descriptor, range, size: file.before.st_size))
             case .check(let file):

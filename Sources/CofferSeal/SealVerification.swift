@@ -66,7 +66,7 @@ public final class SealVerification {
     /// What is looked at, each with the number of the manifest's record that comes after.
     enum Item {
         case same(Int)
-        case file(StoredPlace, SealRecord?, stat, Int)
+        case file(StoredPlace, SealRecord?, Int)
     }
 
     let disk: Disk
@@ -124,6 +124,7 @@ public final class SealVerification {
         let progress = progress
         let pipeline = try HashPipeline<Item>(
             disk: disk, threadCount: options.threadCount, verifyingWith: nil,
+            comparing: SealComparison(sizeLimit: Int(clamping: sealedBytes), owners: options.owners),
             onBytes: { count in progress.tell { $0.bytesRead += count } },
             emit: { [self] (item, result) throws(VaultError) in emit(item, result) })
         let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
@@ -139,14 +140,13 @@ public final class SealVerification {
         compareDirectory(cursor.root, walk)
         while true {
             let sealed = cursor.item?.record
-            let found = walk.name
-            if let sealed, found.map({ sealed.name.lexicographicallyPrecedes($0) }) ?? true {
-                try miss(sealed, cursor, walk)
-            } else if let found, sealed.map({ found.lexicographicallyPrecedes($0.name) }) ?? true {
+            // Below 0 for what was not sealed, above 0 for what is not there.
+            let order = sealed.map { walk.order($0.name) } ?? -1
+            if let sealed, order >= 0 {
+                if order > 0 { try miss(sealed, cursor, walk) } else { try meet(sealed, cursor, walk, pipeline) }
+            } else if let found = walk.name {
                 try add(found, walk, pipeline, before: cursor.entries)
                 walk.advance()
-            } else if let sealed {
-                try meet(sealed, cursor, walk, pipeline)
             } else {
                 for name in walk.foreign { find(StoredPlace(in: walk.place, name), .foreign) }
                 try cursor.leave()
@@ -175,7 +175,7 @@ public final class SealVerification {
             // What is larger than all that was sealed is nothing of it.
             if status.st_mode & S_IFMT == S_IFREG, options.contents, UInt64(status.st_size) <= sealedBytes {
                 try pipeline.put(
-                    .file(place, nil, status, number), file: name, in: try walk.shared(), size: status.st_size,
+                    .file(place, nil, number), file: name, in: try walk.shared(), size: status.st_size,
                     isContent: false)
             } else {
                 mismatches.append(Mismatch(place: place, record: nil, status: status, contents: []))
@@ -192,6 +192,14 @@ public final class SealVerification {
     ) throws(VaultError) {
         let place = StoredPlace(in: walk.place, sealed.name)
         do throws(VaultError) {
+            if walk.isFile, let size = smallSize(sealed, cursor) {
+                // Whoever opens it sees what it is.
+                try pipeline.put(
+                    .file(place, sealed, cursor.entries), file: sealed.name, in: try walk.shared(), size: size,
+                    isContent: false, sealed: sealed)
+                try cursor.skip()
+                return walk.advance()
+            }
             let status = try system { () throws(Errno) in
                 try disk.status(at: walk.descriptor, StoredName(sealed.name).cString)
             }
@@ -218,9 +226,8 @@ public final class SealVerification {
                     try pipeline.put(.same(cursor.entries))
                 } else {
                     try pipeline.put(
-                        .file(place, sealed, status, cursor.entries), file: sealed.name, in: try walk.shared(),
-                        size: status.st_size,
-                        isContent: false)
+                        .file(place, sealed, cursor.entries), file: sealed.name, in: try walk.shared(),
+                        size: status.st_size, isContent: false, sealed: sealed)
                 }
             } else {
                 let now = try Sealing.record(disk, sealed.name, in: walk.descriptor, status)
@@ -234,6 +241,14 @@ public final class SealVerification {
         }
         try cursor.skip()
         walk.advance()
+    }
+
+    /// The size of a small file that is read in any case; nil for anything else.
+    private func smallSize(_ sealed: SealRecord, _ cursor: SealCursor) -> Int? {
+        guard case .file(let size, _) = sealed.kind, size <= HashPipeline<Item>.smallSize, !sealed.isUnsure,
+            options.contents, cursor.entries > options.done.records
+        else { return nil }
+        return Int(size)
     }
 
     /// Without reading: another size or time says that it is another version.
@@ -331,7 +346,7 @@ public final class SealVerification {
         look(item, result)
         switch item {
         case .same(let number): done.records = number
-        case .file(let place, _, _, let number):
+        case .file(let place, _, let number):
             if findings.count + mismatches.count > before { done.different.insert(Base64URL.text(place.path)) }
             done.records = number
         }
@@ -340,9 +355,15 @@ public final class SealVerification {
     }
 
     private func look(_ item: Item, _ result: Result<FileHashing.Result, VaultError>?) {
-        guard case .file(let place, let sealed, _, _) = item, let result else { return }
+        guard case .file(let place, let sealed, _) = item else { return }
+        // Exactly as sealed.
+        guard let result else { return progress.tell { $0.filesRead += 1 } }
         do throws(VaultError) {
             let found = try result.get()
+            if found.isTooLarge {
+                mismatches.append(Mismatch(place: place, record: sealed, status: found.status, contents: []))
+                return progress.tell { $0.findings += 1 }
+            }
             progress.tell { $0.filesRead += 1 }
             if found.isUnsure { return find(place, .busy) }
             guard let sealed, case .file(let size, let contents) = sealed.kind else {

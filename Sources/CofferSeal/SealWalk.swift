@@ -4,19 +4,6 @@ import CofferVault
 import Glibc
 import SystemPackage
 
-/// A ciphertext directory that stays open as long as something in it is being read.
-final class SealDirectory: @unchecked Sendable {
-    let descriptor: Int32
-    private let disk: Disk
-
-    init(disk: Disk, descriptor: Int32) {
-        self.disk = disk
-        self.descriptor = descriptor
-    }
-
-    deinit { disk.close(descriptor) }
-}
-
 /// Where a stored entry is. Directories share their parents' places.
 public final class StoredPlace: Sendable {
     /// The directory that it is in; nil for the root.
@@ -50,7 +37,7 @@ final class SealWalk {
         let names: NameList
         let place: StoredPlace
         var index = 0
-        var shared: SealDirectory?
+        var shared: SharedDirectory?
     }
 
     private let disk: Disk
@@ -82,14 +69,22 @@ final class SealWalk {
         return frame.names[frame.index]
     }
 
+    /// Below 0 where it comes before `name`, 0 where it is that, above 0 where it comes after or there is none.
+    func order(_ name: [UInt8]) -> Int {
+        guard let frame = frames.last, frame.index < frame.names.count else { return 1 }
+        return frame.names.order(frame.index, name)
+    }
+
+    /// Whether that was listed as a regular file.
+    var isFile: Bool { frames[frames.count - 1].names.isFile(frames[frames.count - 1].index) }
+
     /// Goes on to the name after.
     func advance() { frames[frames.count - 1].index += 1 }
 
     /// The present directory, for whoever reads something in it later.
-    func shared() throws(VaultError) -> SealDirectory {
+    func shared() throws(VaultError) -> SharedDirectory {
         if let shared = frames[frames.count - 1].shared { return shared }
-        let descriptor = try system { () throws(Errno) in try disk.duplicate(trail.last) }
-        let shared = SealDirectory(disk: disk, descriptor: descriptor)
+        let shared = try SharedDirectory(disk: disk, duplicating: trail.last)
         frames[frames.count - 1].shared = shared
         return shared
     }

@@ -22,6 +22,7 @@ public final class TreeWalk {
         let entries: [ListedEntry]
         var index = 0
         var isAtEnd = false
+        var shared: SharedDirectory?
     }
 
     private let tree: Tree
@@ -51,6 +52,14 @@ public final class TreeWalk {
 
     /// The present directory's attributes when the walk came to it.
     public var status: stat { frames.last?.status ?? stat() }
+
+    /// The present directory, open for whoever reads something in it later.
+    func sharedDirectory() throws(VaultError) -> SharedDirectory {
+        if let shared = frames.last?.shared { return shared }
+        let shared = try SharedDirectory(disk: tree.vault.disk, duplicating: directory.directory.descriptor)
+        frames[frames.count - 1].shared = shared
+        return shared
+    }
 
     /// The next step; nil when the walk is back where it began and through with that.
     public func next() throws(VaultError) -> Step? {

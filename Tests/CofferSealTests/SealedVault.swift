@@ -83,7 +83,7 @@ final class SealedVault {
 
     /// What a verification without a key finds; `done` is where an earlier one was broken off.
     func verify(
-        done: SealVerification.Progress? = nil, readFiles: inout Int,
+        done: SealVerification.Progress? = nil, owners: Bool = false, readFiles: inout Int,
         onDone: @escaping (SealVerification.Progress) -> Void
     ) throws -> [VerifyFinding] {
         guard
@@ -92,6 +92,8 @@ final class SealedVault {
         else { return [] }
         var options = SealVerification.Options()
         if let done { options.done = done }
+        options.owners = owners
+        options.threadCount = 2
         let verification = SealVerification(
             disk: disk, root: vault.rootDescriptor, vault: nil, options: options, onProgress: { _ in }, onDone: onDone)
         let findings = try verification.run(head, in: seals)
@@ -107,5 +109,12 @@ final class SealedVault {
         let byte = try disk.readBytes(file, limit: 1, at: offset)
         try disk.write(file, bytes: [byte[0] ^ 1], at: offset)
         try disk.setTimes(file, access: before.st_atim, modification: before.st_mtim)
+    }
+
+    /// Sets an extended attribute of a stored file.
+    func setAttribute(_ stored: String, _ name: String) throws {
+        let file = try disk.open(at: AT_FDCWD, stored, flags: O_RDONLY)
+        defer { disk.close(file) }
+        try disk.setAttribute(file, name, bytes: [1], flags: 0)
     }
 }

@@ -71,6 +71,27 @@ struct VaultCheckTests {
         return files
     }
 
+    /// Files are taken by threads several at a time; what is large is left to one, and what it took besides to others.
+    @Test func noFileIsPassedOver() throws {
+        let vault = try TreeVault(nameMax: 143)
+        for number in 0..<70 {
+            let count = number % 5 == 2 ? 1_300_000 : 100 + number
+            try vault.makeFile("/file \(number)", [UInt8](repeating: UInt8(number), count: count))
+        }
+        let files = try storedFiles(vault)
+        for file in files {
+            var bytes = try rawBytes(file.stored)
+            bytes[bytes.count - 30] ^= 1
+            try setRawBytes(file.stored, bytes)
+        }
+        let (totals, found) = try Self.check(vault)
+        #expect(totals.files == 70 && totals.losses == 70)
+        #expect(Set(found.map { String(decoding: $0.place.path, as: UTF8.self) }) == Set(files.map(\.path)))
+        // A mount may have put something else in the place of a file that was listed.
+        try #require(unlink(files[3].stored) == 0 && symlink("x", files[3].stored) == 0)
+        #expect(try Self.check(vault).totals.files == 69)
+    }
+
     /// Bits flipped, ranges zeroed or overwritten, files cut or grown: each is found, in that file, and it is told which bytes are lost. COFFER_SOAK=1: 1,000.
     @Test func randomDamageIsFound() throws {
         let vault = try filled()

@@ -88,48 +88,16 @@ public struct SealRecord: Equatable, Sendable {
 
     /// The record at the beginning of `bytes`, and how many it takes; nil for an end. `malformed` where there is none, or not all of it.
     public static func parse(_ bytes: ArraySlice<UInt8>) throws(FormatError) -> (record: SealRecord?, count: Int) {
-        var reader = ByteReader(bytes)
-        let number: UInt8 = try reader.integer()
-        if number == end { return (nil, 1) }
-        let flags: UInt8 = try reader.integer()
-        guard flags & ~7 == 0 else { throw .malformed }
-        let nameCount: UInt16 = try reader.integer()
-        let name = try reader.take(Int(nameCount))
-        guard !name.contains(0), !name.contains(0x2F), name != [0x2E], name != [0x2E, 0x2E] else { throw .malformed }
-        let (mode, owner, group): (UInt32, UInt32, UInt32) = (
-            try reader.integer(), try reader.integer(), try reader.integer()
-        )
-        let time = Int64(bitPattern: try reader.integer())
-        let attributes = flags & 1 != 0 ? try reader.take(32) : nil
-        let kind: Kind
-        switch number {
-        case 1: kind = .directory
-        case 2: kind = .file(size: try reader.integer(), contents: try reader.take(32))
-        case 3:
-            let count: UInt16 = try reader.integer()
-            kind = .link(try reader.take(Int(count)))
-        case 4: kind = .other(device: try reader.integer())
-        default: throw .malformed
-        }
-        var record = SealRecord(
-            name: name, mode: mode, owner: owner, group: group, time: time, attributes: attributes, kind: kind)
-        record.isUnsure = flags & 2 != 0
-        record.isDamaged = flags & 4 != 0
-        guard record.hasFittingMode else { throw .malformed }
-        return (record, reader.position - bytes.startIndex)
-    }
-
-    /// Whether the mode's type is the kind's.
-    private var hasFittingMode: Bool {
-        let type = mode & S_IFMT
-        return switch kind {
-        case .directory: type == S_IFDIR
-        case .file: type == S_IFREG
-        case .link: type == S_IFLNK
-        case .other: [S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK].contains(type)
-        }
+        try bytes.withUnsafeBytes { raw in
+            Result { () throws(FormatError) -> (record: SealRecord?, count: Int) in
+                guard let view = try SealRecordView(raw) else { return (nil, 1) }
+                return (view.record, view.bytes.count)
+            }
+        }.get()
     }
 
     /// Whether it is a directory.
-    public var isDirectory: Bool { kind == .directory }
+    public var isDirectory: Bool {
+        if case .directory = kind { true } else { false }
+    }
 }

@@ -171,6 +171,7 @@ package struct FileCheck: ~Copyable {
 extension Disk {
     /// How many whole blocks from one on are in a hole of a backing file; never the last.
     func blocksInHole(_ descriptor: Int32, from block: Int, of blockCount: Int) throws(VaultError) -> Int {
+        if block == blockCount - 1 { return 0 }
         let start = BlockGeometry.offset(ofBlock: block)
         let data: Int?
         do throws(Errno) {

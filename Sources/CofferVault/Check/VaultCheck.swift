@@ -23,11 +23,14 @@ public final class VaultCheck: Sendable {
     }
 
     private static let patience = 20
+    private static let largeSize = 1 << 20
     private static let pause: useconds_t = 5000
 
     let tree: Tree
     private let options: Options
-    private let totals = Mutex(CheckTotals())
+    /// So many changes are told at once: telling takes longer than looking at a small file.
+    private static let interval = 32
+    private let totals = Mutex((now: CheckTotals(), untold: 0))
     private let onFinding: @Sendable (CheckFinding) -> Void
     private let onProgress: @Sendable (CheckTotals) -> Void
 
@@ -46,14 +49,16 @@ public final class VaultCheck: Sendable {
     public func run() throws(VaultError) -> CheckTotals {
         let pool: CheckPool
         do throws(CryptoError) {
-            pool = try CheckPool(threadCount: options.threadCount) { [self] job, scratch in look(job, scratch) }
+            pool = try CheckPool(threadCount: options.threadCount) { [self] job, scratch, handBack in
+                look(job, scratch, handBack)
+            }
         } catch {
             throw .cryptography
         }
         let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try walk(pool) }
         pool.finish()
         try outcome.get()
-        return totals.withLock { $0 }
+        return totals.withLock { $0.now }
     }
 
     /// What is lost in a vault that nobody else changes.
@@ -78,7 +83,7 @@ public final class VaultCheck: Sendable {
 
     func report(_ finding: CheckFinding) {
         totals.withLock { totals in
-            if finding.isLoss { totals.losses += 1 } else { totals.notes += 1 }
+            if finding.isLoss { totals.now.losses += 1 } else { totals.now.notes += 1 }
             onFinding(finding)
         }
     }
@@ -94,8 +99,11 @@ public final class VaultCheck: Sendable {
 
     private func tell(_ change: (inout CheckTotals) -> Void) {
         totals.withLock { totals in
-            change(&totals)
-            onProgress(totals)
+            change(&totals.now)
+            totals.untold += 1
+            guard totals.untold >= Self.interval else { return }
+            totals.untold = 0
+            onProgress(totals.now)
         }
     }
 
@@ -106,7 +114,10 @@ public final class VaultCheck: Sendable {
         look(at: walk.directory)
         do throws(VaultError) {
             try lookAtAttributes(
-                of: walk.directory.directory.descriptor, S_IFDIR, AttributeCodec.noOwner, walk.directory.place)
+                of: walk.directory.directory.descriptor, S_IFDIR, walk.directory.place
+            ) {
+                () throws(VaultError) in AttributeCodec.noOwner
+            }
         } catch {
             report(error, at: walk.directory.place)
         }
@@ -115,6 +126,11 @@ public final class VaultCheck: Sendable {
             var place = TreePlace(in: walk.directory.place, name: listed.name, stored: listed.stored.bytes)
             tell { $0.entries += 1 }
             do throws(VaultError) {
+                // What the listing says is a file need not be asked about before it is opened.
+                if !listed.isPlaceholder, listed.type == UInt8(DT_REG) {
+                    try give(listed.stored, place, in: walk, to: pool)
+                    continue
+                }
                 guard var entry = try tree.entry(listed, in: walk.directory) else { continue }
                 if entry.isPlaceholder && options.mayChange {
                     guard let again = try lookAgain(at: listed, in: walk.directory) else { continue }
@@ -123,7 +139,7 @@ public final class VaultCheck: Sendable {
                 }
                 if entry.isPlaceholder { report(CheckFinding(place, .damage(.name))) }
                 if entry.isFile {
-                    try give(entry, place, in: walk.directory, to: pool)
+                    try give(entry.stored, place, in: walk, to: pool)
                     continue
                 }
                 if entry.isPlaceholder { continue }
@@ -150,14 +166,10 @@ public final class VaultCheck: Sendable {
     }
 
     private func give(
-        _ entry: TreeEntry, _ place: TreePlace, in directory: TreeDirectory, to pool: CheckPool
+        _ name: StoredName, _ place: TreePlace, in walk: TreeWalk, to pool: CheckPool
     ) throws(VaultError) {
-        let descriptor = try system { () throws(Errno) in
-            try tree.vault.disk.open(
-                at: directory.directory.descriptor, entry.stored.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-        }
         tell { $0.files += 1 }
-        pool.add(CheckPool.Job(descriptor: descriptor, place: place))
+        pool.add(CheckPool.Job(directory: try walk.sharedDirectory(), name: name, place: place))
     }
 
     private func lookAtAttributes(
@@ -168,17 +180,19 @@ public final class VaultCheck: Sendable {
                 at: directory.directory.descriptor, entry.stored.cString, flags: Disk.pathOnly | O_NOFOLLOW)
         }
         defer { tree.vault.disk.close(object) }
-        try lookAtAttributes(of: object, entry.backing.st_mode, AttributeCodec.noOwner, place)
+        try lookAtAttributes(of: object, entry.backing.st_mode, place) { () throws(VaultError) in
+            AttributeCodec.noOwner
+        }
     }
 
     private func lookAtAttributes(
-        of object: Int32, _ mode: mode_t, _ owner: [UInt8], _ place: TreePlace
+        of object: Int32, _ mode: mode_t, _ place: TreePlace, owner: () throws(VaultError) -> [UInt8]
     ) throws(VaultError) {
         let names = try tree.vault.attributeNames(
-            of: object, owner: { owner }, onDamage: { _ in report(CheckFinding(place, .damage(.attribute))) })
+            of: object, owner: owner, onDamage: { _ in report(CheckFinding(place, .damage(.attribute))) })
         for name in names where !name.starts(with: Array("system.".utf8)) {
             do throws(VaultError) {
-                _ = try tree.vault.attribute(name, of: object, mode: mode) { owner }
+                _ = try tree.vault.attribute(name, of: object, mode: mode, owner: owner)
             } catch {
                 if error != .system(.noData) { report(error, at: place) }
             }
@@ -187,15 +201,28 @@ public final class VaultCheck: Sendable {
 
     // MARK: Contents
 
-    private func look(_ job: CheckPool.Job, _ scratch: Scratch) {
+    private func look(_ job: CheckPool.Job, _ scratch: Scratch, _ handBack: () -> Void) {
         let disk = tree.vault.disk
-        defer { disk.close(job.descriptor) }
+        let descriptor: Int32
+        do throws(Errno) {
+            descriptor = try disk.open(
+                at: job.directory.descriptor, job.name.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+        } catch {
+            // A link took its place.
+            if error == .tooManySymbolicLinkLevels { return report(CheckFinding(job.place, .busy)) }
+            return report(.system(error), at: job.place)
+        }
+        defer { disk.close(descriptor) }
         do throws(VaultError) {
             var attempts = 0
             while true {
-                let before = try system { () throws(Errno) in try disk.status(job.descriptor) }
-                let (found, isReconstructed) = try contents(job, before, isFirst: attempts == 0, scratch)
-                let after = try system { () throws(Errno) in try disk.status(job.descriptor) }
+                let before = try system { () throws(Errno) in try disk.status(descriptor) }
+                // Another kind of thing took its place.
+                guard before.st_mode & S_IFMT == S_IFREG else { return report(CheckFinding(job.place, .busy)) }
+                if before.st_size > Self.largeSize { handBack() }
+                let (found, isReconstructed) = try contents(
+                    of: descriptor, job.place, before, isFirst: attempts == 0, scratch)
+                let after = try system { () throws(Errno) in try disk.status(descriptor) }
                 attempts += 1
                 let isUnchanged = FileStamp(before) == FileStamp(after)
                 // Nobody is in the middle of a write twice at the same moment of the file's clock.
@@ -209,14 +236,17 @@ public final class VaultCheck: Sendable {
                     for finding in found { report(finding) }
                     if isReconstructed { report(CheckFinding(job.place, .reconstructed)) }
                 }
+                // They are bound to the header: where that is cut off there is nothing to be said of them.
+                guard after.st_size >= FileHeader.byteCount else { break }
+                try lookAtAttributes(of: descriptor, after.st_mode, job.place) { () throws(VaultError) in
+                    // Not parsed: what is wrong with it otherwise has been told.
+                    let raw = try system { () throws(Errno) in
+                        try disk.readBytes(descriptor, limit: FileHeader.byteCount)
+                    }
+                    guard raw.count == FileHeader.byteCount else { throw .damaged(Damage(.header)) }
+                    return Array(raw[8..<24])
+                }
                 break
-            }
-            let status = try system { () throws(Errno) in try disk.status(job.descriptor) }
-            let raw = try system { () throws(Errno) in
-                try disk.readBytes(job.descriptor, limit: FileHeader.byteCount)
-            }
-            if raw.count == FileHeader.byteCount {
-                try lookAtAttributes(of: job.descriptor, status.st_mode, Array(raw[8..<24]), job.place)
             }
         } catch {
             report(error, at: job.place)
@@ -224,19 +254,19 @@ public final class VaultCheck: Sendable {
     }
 
     private func contents(
-        _ job: CheckPool.Job, _ status: stat, isFirst: Bool, _ scratch: Scratch
+        of descriptor: Int32, _ place: TreePlace, _ status: stat, isFirst: Bool, _ scratch: Scratch
     ) throws(VaultError) -> ([CheckFinding], isReconstructed: Bool) {
         var check = FileCheck(disk: tree.vault.disk, ring: tree.vault.ring, scratch: scratch)
         let size = BlockGeometry.plausibleSize(cipherSize: status.st_size)
         do throws(VaultError) {
             let bad = try check.run(
-                job.descriptor, storedSize: status.st_size, contents: options.contents
+                descriptor, storedSize: status.st_size, contents: options.contents
             ) { count in if isFirst { tell { $0.bytes += count } } }
             let findings = bad.map { bad in
                 let (first, end) = (bad.blocks.lowerBound, bad.blocks.upperBound)
                 let plain = BlockGeometry.plainCount
                 return CheckFinding(
-                    job.place, .damage(bad.kind), bytes: min(size, first * plain)..<min(size, end * plain),
+                    place, .damage(bad.kind), bytes: min(size, first * plain)..<min(size, end * plain),
                     storedBytes: min(
                         status.st_size, BlockGeometry.offset(ofBlock: first))..<min(
                             status.st_size, BlockGeometry.offset(ofBlock: end)))
@@ -247,7 +277,7 @@ public final class VaultCheck: Sendable {
             return (
                 [
                     CheckFinding(
-                        job.place, .damage(damage.kind), bytes: 0..<size, storedBytes: 0..<max(0, status.st_size))
+                        place, .damage(damage.kind), bytes: 0..<size, storedBytes: 0..<max(0, status.st_size))
                 ], false
             )
         }
