@@ -6,7 +6,7 @@ import SystemPackage
 
 /// `O_PATH` descriptors of directories: a bounded number, however many directories the kernel remembers. What is not open is opened by its parent.
 ///
-/// The lock guards each inode's `descriptor`, `descriptorUsers` and `wasUsed`; a leaf lock. The table's lock is never held meanwhile.
+/// The lock guards each ``DirectoryState``'s `descriptor`, `descriptorUsers` and `wasUsed`; a leaf lock. The table's lock is never held meanwhile.
 final class DirectoryDescriptors: @unchecked Sendable {
     private let disk: Disk
     private let table: InodeTable
@@ -22,8 +22,8 @@ final class DirectoryDescriptors: @unchecked Sendable {
         self.disk = disk
         self.table = table
         self.limit = limit
-        table.root.descriptor = rootDescriptor
-        table.root.descriptorUsers = 1
+        table.root.directory?.descriptor = rootDescriptor
+        table.root.directory?.descriptorUsers = 1
     }
 
     /// Lends a descriptor of a directory.
@@ -42,7 +42,8 @@ final class DirectoryDescriptors: @unchecked Sendable {
             // The nearest ancestor that is open, and the ones below it that are not.
             var closed = [directory]
             while let top = closed.last, let parent = table.links(of: top).first?.parent,
-                closed.count < Self.depthLimit, clock.withLock({ _ in parent.descriptor < 0 })
+                closed.count < Self.depthLimit,
+                clock.withLock({ _ in parent.directory.map { $0.descriptor < 0 } ?? false })
             {
                 closed.append(parent)
             }
@@ -59,13 +60,14 @@ final class DirectoryDescriptors: @unchecked Sendable {
 
     /// As above for a directory whose parent is open, or can be had by one more step.
     private func acquireByParent(_ directory: Inode) throws(VaultError) -> Int32 {
+        guard let state = directory.directory else { throw .system(.notDirectory) }
         if let ready = clock.withLock({ _ in take(directory) }) { return ready }
         let fresh = try open(directory)
         let (descriptor, closing) = clock.withLock { clock -> (Int32, [Int32]) in
             if let ready = take(directory) { return (ready, [fresh]) }
-            directory.descriptor = fresh
-            directory.descriptorUsers = 1
-            directory.wasUsed = true
+            state.descriptor = fresh
+            state.descriptorUsers = 1
+            state.wasUsed = true
             clock.open.append(directory)
             return (fresh, evict(&clock))
         }
@@ -75,15 +77,15 @@ final class DirectoryDescriptors: @unchecked Sendable {
 
     /// Gives back what `acquire` gave.
     func release(_ directory: Inode) {
-        clock.withLock { _ in directory.descriptorUsers -= 1 }
+        clock.withLock { _ in directory.directory?.descriptorUsers -= 1 }
     }
 
     /// Closes the descriptor of a directory that the kernel has forgotten.
     func forget(_ directory: Inode) {
         let descriptor = clock.withLock { clock -> Int32 in
-            guard directory.descriptor >= 0, directory.descriptorUsers == 0 else { return -1 }
-            let descriptor = directory.descriptor
-            directory.descriptor = -1
+            guard let state = directory.directory, state.descriptor >= 0, state.descriptorUsers == 0 else { return -1 }
+            let descriptor = state.descriptor
+            state.descriptor = -1
             if let index = clock.open.firstIndex(where: { $0 === directory }) {
                 clock.open.swapAt(index, clock.open.count - 1)
                 clock.open.removeLast()
@@ -94,10 +96,10 @@ final class DirectoryDescriptors: @unchecked Sendable {
     }
 
     private func take(_ directory: Inode) -> Int32? {
-        guard directory.descriptor >= 0 else { return nil }
-        directory.descriptorUsers += 1
-        directory.wasUsed = true
-        return directory.descriptor
+        guard let state = directory.directory, state.descriptor >= 0 else { return nil }
+        state.descriptorUsers += 1
+        state.wasUsed = true
+        return state.descriptor
     }
 
     /// Second chance: what was used since the hand came by stays for another round.
@@ -107,7 +109,7 @@ final class DirectoryDescriptors: @unchecked Sendable {
         while clock.open.count > limit && steps > 0 {
             steps -= 1
             if clock.hand >= clock.open.count { clock.hand = 0 }
-            let candidate = clock.open[clock.hand]
+            guard let candidate = clock.open[clock.hand].directory else { break }
             if candidate.descriptorUsers > 0 {
                 clock.hand += 1
             } else if candidate.wasUsed {

@@ -87,12 +87,12 @@ extension FileSystem {
     func makeDirectory(
         _ parent: Inode, _ name: [UInt8], mode: mode_t, _ caller: Caller
     ) throws(VaultError) -> Found {
-        let makingIn = parent.makingIn.load(ordering: .relaxed)
+        let makingIn = parent.directory?.makingIn.load(ordering: .relaxed) ?? 0
         let found = try make(parent, name, mode, caller) { directory throws(VaultError) in
             try vault.makeDirectory(name, in: directory, mode: mode).name
         }
         // What the intent log knows of a directory goes for those that are made in it.
-        table.inode(found.nodeID).makingIn.store(makingIn, ordering: .relaxed)
+        table.inode(found.nodeID).directory?.makingIn.store(makingIn, ordering: .relaxed)
         return found
     }
 

@@ -26,10 +26,12 @@ extension FileSystem {
         guard let intents = vault.log else { return try body(nil) }
         let making = try intents.making(
             in: directories.map { directory in
-                IntentLog.Directory(known: directory.makingIn.load(ordering: .relaxed)) { self.place(of: directory) }
+                IntentLog.Directory(known: directory.directory?.makingIn.load(ordering: .relaxed) ?? 0) {
+                    self.place(of: directory)
+                }
             })
         defer { intents.end(making.ticket) }
-        for directory in directories { directory.makingIn.store(making.order, ordering: .relaxed) }
+        for directory in directories { directory.directory?.makingIn.store(making.order, ordering: .relaxed) }
         return try body(making)
     }
 

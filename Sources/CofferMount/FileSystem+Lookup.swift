@@ -52,10 +52,10 @@ extension FileSystem {
         let derived = status.st_mode & S_IFMT == S_IFDIR ? id.child(name) : nil
         let inode = table.reference(
             status, link: Link(parent: parent, stored: stored, name: name, derived: derived))
-        if inode.isDirectory {
-            inode.derived.withLock { known in
+        if let directory = inode.directory {
+            directory.derived.withLock { known in
                 // Moved behind our back: what was known of it was said of another place.
-                if keepsCache, let known, known != derived { inode.identity.withLock { $0 = nil } }
+                if keepsCache, let known, known != derived { directory.identity.withLock { $0 = nil } }
                 known = derived
             }
         } else if let size = openSize(of: inode) {

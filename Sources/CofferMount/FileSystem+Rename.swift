@@ -82,14 +82,14 @@ extension FileSystem {
         link.derived = identity?.derived
         table.add(link, to: inode)
         if let identity {
-            inode.derived.withLock { $0 = identity.derived }
-            inode.identity.withLock { $0 = identity }
+            inode.directory?.derived.withLock { $0 = identity.derived }
+            inode.directory?.identity.withLock { $0 = identity }
         }
     }
 
     /// Remembers that a directory is marked on disk now.
     func mark(_ directory: Inode) {
-        directory.identity.withLock { $0 = $0?.marked }
+        directory.directory?.identity.withLock { $0 = $0?.marked }
     }
 
     /// After a rename that failed half-way, records on disk may say more than what is remembered: read them again.
@@ -97,6 +97,6 @@ extension FileSystem {
         var touched = [parent, newParent]
         if let inode = table.known(old.status) { touched.append(inode) }
         if let replaced, let inode = table.known(replaced.status) { touched.append(inode) }
-        for inode in touched where inode.isDirectory { inode.identity.withLock { $0 = nil } }
+        for inode in touched { inode.directory?.identity.withLock { $0 = nil } }
     }
 }

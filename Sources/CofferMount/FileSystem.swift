@@ -87,7 +87,7 @@ final class FileSystem: @unchecked Sendable {
         openLimit = max(16, (descriptorLimit - directoryLimit) * 3 / 4)
         descriptors = DirectoryDescriptors(
             disk: disk, table: table, rootDescriptor: vault.rootDescriptor, limit: directoryLimit)
-        table.root.derived.withLock { $0 = vault.rootID }
+        table.root.directory?.derived.withLock { $0 = vault.rootID }
     }
 
     // MARK: Reaching backing objects. The caller holds `names`.
@@ -97,10 +97,11 @@ final class FileSystem: @unchecked Sendable {
         of directory: Inode, _ descriptor: Int32, forReading: Bool = false
     ) throws(VaultError) -> DirectoryIdentity {
         guard keepsCache else { return try presentIdentity(of: directory, descriptor, forReading: forReading) }
-        if let known = directory.identity.withLock({ $0 }) { return known }
-        guard let derived = directory.derived.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
+        guard let state = directory.directory else { throw .system(.notDirectory) }
+        if let known = state.identity.withLock({ $0 }) { return known }
+        guard let derived = state.derived.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
         let identity = try vault.identity(of: descriptor, derived: derived)
-        directory.identity.withLock { $0 = identity }
+        state.identity.withLock { $0 = identity }
         return identity
     }
 
@@ -109,6 +110,7 @@ final class FileSystem: @unchecked Sendable {
     private func presentIdentity(
         of directory: Inode, _ descriptor: Int32, forReading: Bool
     ) throws(VaultError) -> DirectoryIdentity {
+        guard let state = directory.directory else { throw .system(.notDirectory) }
         var derived: DirectoryID?
         if directory === table.root {
             derived = vault.rootID
@@ -124,11 +126,11 @@ final class FileSystem: @unchecked Sendable {
         }
         if let derived {
             let identity = try vault.identity(of: descriptor, derived: derived)
-            directory.identity.withLock { $0 = identity }
+            state.identity.withLock { $0 = identity }
             return identity
         }
         // The kernel looks the path up once more when it hears this.
-        guard forReading, let known = directory.identity.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
+        guard forReading, let known = state.identity.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
         return known
     }
 
