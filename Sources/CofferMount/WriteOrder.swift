@@ -30,11 +30,12 @@ final class WriteOrder: @unchecked Sendable {
     /// By how much the kernel's numbers go up.
     private static let step: UInt64 = 2
     /// How often, and for how many microseconds, a number that is missing is waited for.
-    private static let patience = 10
+    private let patience: Int
     private static let pause: UInt32 = 20
 
     /// For threads 0 to `threadCount` - 1.
-    init(threadCount: Int) {
+    init(threadCount: Int, patience: Int = 10) {
+        self.patience = patience
         arrivals = Array(repeating: Arrival(), count: threadCount)
         read = Array(repeating: 0, count: Self.remembered)
         conditions = .allocate(capacity: threadCount)
@@ -77,7 +78,7 @@ final class WriteOrder: @unchecked Sendable {
         defer { pthread_mutex_unlock(mutex) }
         let own = arrivals[thread]
         var attempts = 0
-        while attempts < Self.patience, isMissing(before: own.number) {
+        while attempts < patience, isMissing(before: own.number) {
             attempts += 1
             pthread_mutex_unlock(mutex)
             usleep(Self.pause)

@@ -175,9 +175,9 @@ final class FaultSession {
         }
     }
 
-    /// Nothing stays open once programs have closed everything. The kernel tells of that a little later.
+    /// Nothing stays open once programs have closed everything. The kernel tells of that a little later, and what could not be stored is tried again after some seconds.
     private func checkDescriptors() throws {
-        for _ in 0..<300 {
+        for _ in 0..<2000 {
             if home.openFiles.allSatisfy(leftOpen.contains) { return }
             usleep(10_000)
         }

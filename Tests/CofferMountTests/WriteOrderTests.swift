@@ -46,7 +46,8 @@ struct WriteOrderTests {
     }
 
     @Test func aRequestThatIsBeingReadIsWaitedFor() {
-        let order = WriteOrder(threadCount: 2)
+        // More than any machine needs to run the other thread.
+        let order = WriteOrder(threadCount: 2, patience: 1_000_000)
         let happened = Mutex<[String]>([])
         let group = DispatchGroup()
         for number: UInt64 in [2, 4, 6, 8] { order.arrive(0, number: number) }
@@ -61,6 +62,7 @@ struct WriteOrderTests {
             group.leave()
         }.start()
         while !isAsking.load(ordering: .acquiring) {}
+        usleep(20_000)
         order.arrive(0, number: 10, writingTo: Self.node, at: 0)
         usleep(100_000)
         happened.withLock { $0.append("first") }
