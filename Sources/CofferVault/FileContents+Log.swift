@@ -6,7 +6,9 @@ import SystemPackage
 /// Changing a file by way of the intent log.
 ///
 /// What replaces stored bytes is in the log, durably, before the file is touched; so is the word that blocks may be added. A file that is new, and that no
-/// program has synced, is written directly: nothing of it has been promised, and recovery cuts it to what verifies.
+/// program has synced, is written directly: nothing of it has been promised, and recovery cuts it to what verifies. What it replaces in place is in the log
+/// before all the same, though nobody waits for that: a process that is killed in the middle of a write leaves a block that is neither old nor new, and what the
+/// program was told is written must not go with it.
 extension FileContents {
     /// Blocks that one write may add by way of the log: so few that a sync of the log is cheaper than one of the file.
     private static let loggedGrowth = 16
@@ -20,7 +22,12 @@ extension FileContents {
         _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?,
         before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile, _ scratch: Scratch
     ) throws(VaultError) {
-        if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
+        let newIn = file.newIn.load(ordering: .relaxed)
+        if newIn != 0, !file.isUnsure.load(ordering: .acquiring),
+            let ticket = try cover(
+                images, byteCount: byteCount, firstBlock: firstBlock, isCut: cutSize != nil, before: before,
+                within: newIn, log, file, scratch)
+        {
             defer { log.end(ticket) }
             noteUnlogged(file, cuts: cutSize != nil)
             return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
@@ -35,7 +42,11 @@ extension FileContents {
         }
         // In this order: where the one is new, so is the other.
         let growsIn = file.growsIn.load(ordering: .acquiring)
-        if cutSize == nil, firstBlock >= file.growsFrom.load(ordering: .relaxed), let ticket = log.hold(growsIn) {
+        if cutSize == nil, growsIn != 0, firstBlock >= file.growsFrom.load(ordering: .relaxed),
+            let ticket = try cover(
+                images, byteCount: byteCount, firstBlock: firstBlock, isCut: false, before: before, within: growsIn,
+                log, file, scratch)
+        {
             // Recovery ends the file before the first of these that does not verify.
             defer { log.end(ticket) }
             // A request that began before them may have logged some of them.
@@ -94,6 +105,32 @@ extension FileContents {
             if growsUnlogged { noteGrowth(in: ticket.order, from: present, file) }
         }
         try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+    }
+
+    /// Leave for a change that no record has to come before for a power cut's sake, as long as the segment of `order` is active; nil where that is another, or the file has no
+    /// name. What it replaces is logged, for that of a process that is killed. An empty file's block is no loss.
+    private func cover(
+        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, isCut: Bool, before: UnsafeRawPointer?,
+        within order: UInt64, _ log: IntentLog, _ file: LoggedFile, _ scratch: Scratch
+    ) throws(VaultError) -> IntentLog.Ticket? {
+        let total = (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount
+        let present = BlockGeometry.blockCount(plainSize: size)
+        let replaced = max(0, min(present - firstBlock, total))
+        if replaced == 0 {
+            // Recovery would cut it once more.
+            guard file.isCutInLog.load(ordering: .relaxed) else { return log.hold(order) }
+            let grows = LogRecord.grow(from: BlockGeometry.cipherSize(plainSize: size))
+            let ticket = try log.append([grows], for: file, header: header.bytes, within: order)
+            if ticket != nil { file.isCutInLog.store(false, ordering: .relaxed) }
+            return ticket
+        }
+        let replacing = UnsafeRawBufferPointer(
+            start: images, count: min(byteCount, replaced * BlockGeometry.storedCount))
+        let (ticket, _) = try logBlocks(
+            replacing, firstBlock: firstBlock, count: replaced, present: present, isCut: isCut, growingFrom: nil,
+            before: before, within: order, log, file, scratch)
+        if isCut, ticket != nil { file.isCutInLog.store(true, ordering: .relaxed) }
+        return ticket
     }
 
     /// The log says that the file grows; how far it reached before counts where that is said.
@@ -194,10 +231,11 @@ extension FileContents {
     }
 
     /// Logs that blocks are about to be stored, of which those from `present` on are new. Also tells whether any takes room that the file had not. `before`: the first
-    /// 16 bytes of the first block as it is, where somebody knows.
+    /// 16 bytes of the first block as it is, where somebody knows. With `order`, nobody will wait for the record, and it goes to that segment or nowhere.
     private func logBlocks(
         _ images: UnsafeRawBufferPointer, firstBlock: Int, count: Int, present: Int, isCut: Bool, growingFrom: Int?,
-        before: UnsafeRawPointer?, _ log: IntentLog, _ file: LoggedFile, _ scratch: Scratch
+        before: UnsafeRawPointer?, within order: UInt64? = nil, _ log: IntentLog, _ file: LoggedFile,
+        _ scratch: Scratch
     ) throws(VaultError) -> (IntentLog.Ticket?, needsRoom: Bool) {
         let size = LogRecord.predecessorCount
         let predecessors = scratch.predecessors
@@ -215,15 +253,15 @@ extension FileContents {
                 needsRoom = true
             }
         }
-        if needsRoom { try syncCuts(log, file) }
+        if needsRoom, order == nil { try syncCuts(log, file) }
         let change = LogSegment.BlockChange(
             first: firstBlock, isCut: isCut,
             predecessors: UnsafeRawBufferPointer(start: predecessors, count: count * size), images: images)
-        if let ticket = try log.appendBlocks(change, isGrowing: growingFrom != nil, for: file) {
+        if let ticket = try log.appendBlocks(change, isGrowing: growingFrom != nil, for: file, within: order) {
             return (ticket, needsRoom)
         }
         // Many are worth a call for introducing the file, after which they take no allocating.
-        if count > Self.introducedFirst, growingFrom == nil,
+        if count > Self.introducedFirst, growingFrom == nil, order == nil,
             let introduction = try log.append(
                 [], for: file, header: header.bytes, reserving: LogSegment.byteCount(of: change))
         {
@@ -231,7 +269,7 @@ extension FileContents {
             if let ticket = try log.appendBlocks(change, isGrowing: false, for: file) { return (ticket, needsRoom) }
         }
         let ticket = try log.append(
-            [change.record], payload: images, growingFrom: growingFrom, for: file, header: header.bytes)
+            [change.record], payload: images, growingFrom: growingFrom, for: file, header: header.bytes, within: order)
         return (ticket, needsRoom)
     }
 
@@ -263,11 +301,17 @@ extension FileContents {
     ) throws(VaultError) {
         guard let log, let file = logged else { return try body() }
         try drain()
-        if let ticket = log.hold(file.newIn.load(ordering: .relaxed)) {
+        if let ticket = try coverNew(record, payload, log, file) {
             defer { log.end(ticket) }
             noteUnlogged(file, cuts: true)
-            if case .empty = record { log.introduceAnew(file) }
-            return try body()
+            do throws(VaultError) {
+                return try body()
+            } catch {
+                // It may have been said, and is not so.
+                file.newIn.store(0, ordering: .relaxed)
+                file.isUnsure.store(true, ordering: .releasing)
+                throw error
+            }
         }
         try makeSure(file)
         noteUnlogged(file, cuts: true)
@@ -283,6 +327,27 @@ extension FileContents {
             file.isUnsure.store(true, ordering: .releasing)
             throw error
         }
-        if isPromiseEnding { file.newIn.store(ticket.order, ordering: .relaxed) }
+        if isPromiseEnding {
+            file.isCutInLog.store(true, ordering: .relaxed)
+            file.newIn.store(ticket.order, ordering: .relaxed)
+        }
+    }
+
+    /// Leave for what a record says of a new file, as ``cover(_:byteCount:firstBlock:isCut:before:within:_:_:_:)``: said where the log has records of it that would bring back
+    /// what was there before.
+    private func coverNew(
+        _ record: LogRecord, _ payload: UnsafeRawBufferPointer?, _ log: IntentLog, _ file: LoggedFile
+    ) throws(VaultError) -> IntentLog.Ticket? {
+        let order = file.newIn.load(ordering: .relaxed)
+        guard order != 0, !file.isUnsure.load(ordering: .acquiring) else { return nil }
+        guard case .empty = record else {
+            return try log.append([record], payload: payload, for: file, header: header.bytes, within: order)
+        }
+        if log.knows(file, in: order) {
+            let ticket = try log.append([record], payload: payload, for: file, header: header.bytes, within: order)
+            if ticket != nil { file.isCutInLog.store(true, ordering: .relaxed) }
+            return ticket
+        }
+        return log.hold(order)
     }
 }

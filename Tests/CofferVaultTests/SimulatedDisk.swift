@@ -51,6 +51,9 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     /// Called before each call that may fail; what it throws, the call throws. A write of which `part` says a number of bytes does so many first.
     var onCall: ((_ name: String, _ part: inout Int?) throws(Errno) -> Void)?
 
+    /// Called before each write with its size and where it begins: of how many bytes of it a process that is killed in it leaves; nil where it is not.
+    var onTear: ((_ count: Int, _ offset: Int) -> Int?)?
+
     /// Runs something while nothing fails.
     func pausingCalls(_ body: () -> Void) {
         let hook = onCall
@@ -212,6 +215,10 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     override func write(
         _ descriptor: Int32, _ buffer: UnsafeRawPointer, count: Int, at offset: Int
     ) throws(Errno) {
+        if let torn = onTear?(count, offset) {
+            writeNow(try file(descriptor), buffer, min(torn, count), offset)
+            throw .interrupted
+        }
         var part: Int?
         do throws(Errno) {
             try onCall?("write", &part)

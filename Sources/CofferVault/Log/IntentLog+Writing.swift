@@ -7,16 +7,18 @@ import SystemPackage
 extension IntentLog {
     /// Appends what is about to be done to `file`, whose header is `header`; nil where the file has no name any more, so that nothing needs to be recovered.
     /// The payload is the last record's. The segment will have room for
-    /// `reserving` more bytes. With `growingFrom`, blocks will be added beyond that ciphertext size without a record of theirs. From here until
-    /// `end` the segment stays.
+    /// `reserving` more bytes. With `growingFrom`, blocks will be added beyond that ciphertext size without a record of theirs. With `order`, nil
+    /// also where the active segment is another. From here until `end` the segment stays.
     func append(
         _ records: [LogRecord], payload: UnsafeRawBufferPointer? = nil, growingFrom: Int? = nil,
-        for file: LoggedFile, header: [UInt8], reserving: Int = 0
+        for file: LoggedFile, header: [UInt8], reserving: Int = 0, within order: UInt64? = nil
     ) throws(VaultError) -> Ticket? {
         lock()
         defer { unlock() }
+        if let order, segments[active].order != order { return nil }
         if file.number?.order == segments[active].order,
-            let ticket = try appendLocked(records, payload, growingFrom, file, header, path: nil, reserving: reserving)
+            let ticket = try appendLocked(
+                records, payload, growingFrom, file, header, path: nil, reserving: reserving, within: order)
         {
             return ticket
         }
@@ -28,18 +30,20 @@ extension IntentLog {
         let path = place()
         lock()
         guard let path else { return nil }
-        return try appendLocked(records, payload, growingFrom, file, header, path: path, reserving: reserving)
+        return try appendLocked(
+            records, payload, growingFrom, file, header, path: path, reserving: reserving, within: order)
     }
 
     /// As above, of blocks of a file that the segment knows, and without allocating; nil where it does not, or is full. With `isGrowing`, it must
-    /// also know that blocks are added.
+    /// also know that blocks are added; with `wanted`, it must be that segment.
     func appendBlocks(
-        _ change: LogSegment.BlockChange, isGrowing: Bool, for file: LoggedFile
+        _ change: LogSegment.BlockChange, isGrowing: Bool, for file: LoggedFile, within wanted: UInt64? = nil
     ) throws(VaultError) -> Ticket? {
         lock()
         defer { unlock() }
         let order = segments[active].order
-        guard !isClosed, let number = file.number, number.order == order, segments[active].failure == nil,
+        guard !isClosed, wanted == nil || wanted == order, let number = file.number, number.order == order,
+            segments[active].failure == nil,
             !isGrowing || file.growsIn.load(ordering: .relaxed) == order
         else { return nil }
         let start = segments[active].written
@@ -67,9 +71,9 @@ extension IntentLog {
         return Ticket(segment: active, order: segments[active].order, end: segments[active].written)
     }
 
-    /// A segment speaks of a file.
+    /// A segment speaks of a file. What it says of a new one is no promise, which somebody would have to be led to wherever the file goes.
     private func note(_ file: LoggedFile, in order: UInt64) {
-        file.isVoid = false
+        if file.newIn.load(ordering: .relaxed) != order { file.isVoid = false }
         if file.lastOrder == order { return }
         file.lastOrder = order
         files[file.key] = file
@@ -78,9 +82,10 @@ extension IntentLog {
     /// Nil where the active segment does not know the file by now, and there is no path.
     private func appendLocked(
         _ records: [LogRecord], _ payload: UnsafeRawBufferPointer?, _ growingFrom: Int?, _ file: LoggedFile,
-        _ header: [UInt8], path: [StoredName]?, reserving: Int
+        _ header: [UInt8], path: [StoredName]?, reserving: Int, within wanted: UInt64?
     ) throws(VaultError) -> Ticket? {
         let ticket = try appendLocked(payload, reserving: reserving) { segment in
+            if let wanted, segment.order != wanted { return nil }
             let isKnown = file.number?.order == segment.order
             guard isKnown || path != nil else { return nil }
             let number = isKnown ? file.number?.file ?? 0 : segment.files
@@ -212,6 +217,13 @@ extension IntentLog {
         while isClosed { wait() }
         segments[active].users += 1
         return Ticket(segment: active, order: segments[active].order, end: 0)
+    }
+
+    /// Whether a segment has records of a file, by which it knows it still.
+    func knows(_ file: LoggedFile, in order: UInt64) -> Bool {
+        lock()
+        defer { unlock() }
+        return file.number?.order == order
     }
 
     /// The file of the segment that a ticket is for.

@@ -5,13 +5,14 @@ import SystemPackage
 
 /// One file's recovery.
 extension LogRecovery {
-    /// Does what a plan says.
-    mutating func carryOut(_ plan: RecoveryPlan) throws(VaultError) {
+    /// Does what a plan says; false where there is no such file.
+    mutating func carryOut(_ plan: RecoveryPlan) throws(VaultError) -> Bool {
         guard let (descriptor, header) = try find(plan) else {
             report.missing += 1
-            return
+            return false
         }
         try carryOut(plan, descriptor, header)
+        return true
     }
 
     /// As above, with the file at hand; it is closed.

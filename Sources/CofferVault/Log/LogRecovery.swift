@@ -96,12 +96,18 @@ public struct LogRecovery {
                 end: newest.contents.end)
         }
         let own = try plan(sources.filter { $0.trust == .own })
-        for plan in own.files where !plan.isEmpty {
-            try attempt(plan.paths) { recovery throws(VaultError) in
-                try recovery.carryOut(plan)
+        // A new file that is not where its records say is found where new ones may be.
+        var known: Set<[UInt8]> = []
+        for plan in own.files {
+            var isThere = true
+            if !plan.isEmpty {
+                try attempt(plan.paths) { recovery throws(VaultError) in
+                    isThere = try recovery.carryOut(plan)
+                }
             }
+            if isThere || !plan.isNew { known.insert(Array(plan.header[8..<24])) }
         }
-        var scan = NewFiles(known: Set(own.files.map { Array($0.header[8..<24]) }))
+        var scan = NewFiles(known: known)
         for place in own.making {
             try attempt([place.path]) { recovery throws(VaultError) in
                 try recovery.settleNew(place, &scan)
@@ -110,7 +116,7 @@ public struct LogRecovery {
         for trust in [RecoveryPlan.Trust.left, .foreign] {
             for plan in try plan(sources.filter { $0.trust == trust }).files where !plan.isEmpty {
                 try attempt(plan.paths) { recovery throws(VaultError) in
-                    try recovery.carryOut(plan)
+                    _ = try recovery.carryOut(plan)
                 }
             }
         }

@@ -38,6 +38,8 @@ public final class LoggedFile: @unchecked Sendable {
     let hasUnsyncedCuts = Atomic<Bool>(false)
     /// Blocks that it was growing by were stored more than once since it was synced, and the log does not know of it: with a power cut an older one may come back.
     let hasUnloggedVersions = Atomic<Bool>(false)
+    /// The log says that it was cut, or emptied, and not that it has grown since: nobody need have waited for that.
+    let isCutInLog = Atomic<Bool>(false)
     /// The log may say something of it that was given up, because a sync of the log failed.
     let isUnsure = Atomic<Bool>(false)
     /// What it is to hold and does not yet.
