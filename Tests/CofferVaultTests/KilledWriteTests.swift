@@ -39,7 +39,7 @@ struct KilledWriteTests {
                 return .write(
                     offset: size + random.below(30_000), count: counts[random.below(5)],
                     value: UInt8(1 + random.below(255)))
-            case 15: return .resize(random.below(size + 5000))
+            case 15: return .resize(random.below(3) == 0 ? 0 : random.below(size + 5000))
             case 16..<19: return .punch(offset: random.below(size + 1), count: 1 + random.below(60_000))
             default: return .sync
             }
@@ -50,11 +50,19 @@ struct KilledWriteTests {
             switch self {
             case .write(let offset, let count, let value):
                 if bytes.count < offset + count { bytes += [UInt8](repeating: 0, count: offset + count - bytes.count) }
-                for index in offset..<(offset + count) { bytes[index] = value &+ UInt8(truncatingIfNeeded: index) }
+                // Another value in each block.
+                var start = offset
+                while start < offset + count {
+                    let end = min(offset + count, (start / 4096 + 1) * 4096)
+                    let run = [UInt8](repeating: value &+ UInt8(truncatingIfNeeded: start / 4096), count: end - start)
+                    bytes.replaceSubrange(start..<end, with: run)
+                    start = end
+                }
             case .resize(let size):
                 bytes = Array(bytes.prefix(size)) + [UInt8](repeating: 0, count: max(0, size - bytes.count))
             case .punch(let offset, let count):
-                for index in offset..<max(offset, min(bytes.count, offset + count)) { bytes[index] = 0 }
+                let end = max(offset, min(bytes.count, offset + count))
+                bytes.replaceSubrange(offset..<end, with: [UInt8](repeating: 0, count: end - offset))
             case .sync: break
             }
             return bytes
@@ -85,10 +93,9 @@ struct KilledWriteTests {
         var before: [UInt8] = []
         var after: [UInt8] = []
 
-        init(_ past: Past, seed: UInt64) throws {
+        init(_ past: Past, seed: UInt64, _ ring: KeyRing, _ scratch: Scratch) throws {
             random = SeededRandom(seed: seed)
-            ring = try fixedRing()
-            scratch = try Scratch()
+            (self.ring, self.scratch) = (ring, scratch)
             let disk = disk
             let segments = try LogDirectory.segmentNames.map {
                 try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR | O_CREAT)
@@ -166,11 +173,10 @@ struct KilledWriteTests {
             }
             let found = try contents.readBytes(contents.size, at: 0, scratch)
             for start in stride(from: 0, to: found.count, by: 4096) {
-                let block = found[start..<min(start + 4096, found.count)]
+                let block = Array(found[start..<min(start + 4096, found.count)])
                 let isOneOfThem = [before, after].contains { state in
-                    block.enumerated().allSatisfy { index, byte in
-                        byte == (start + index < state.count ? state[start + index] : 0)
-                    }
+                    let part = state.dropFirst(start).prefix(block.count)
+                    return same(block, part + [UInt8](repeating: 0, count: block.count - part.count))
                 }
                 if !isOneOfThem { return "a block at \(start) that it never had; \(before.count), \(after.count)" }
             }
@@ -178,11 +184,13 @@ struct KilledWriteTests {
         }
     }
 
+    /// `COFFER_KILLED_WRITES`: how many of each kind.
     @Test(arguments: Past.allCases) func whatWasToldToBeWrittenIsThere(past: Past) throws {
-        let first = UInt64.random(in: 0..<1 << 40)
+        let first = environmentNumber("COFFER_FIRST_SEED").map { UInt64($0) } ?? UInt64.random(in: 0..<1 << 40)
+        let (ring, scratch) = (try fixedRing(), try Scratch())
         print("first seed of killed writes: \(first)")
-        for seed in first..<(first + 400) {
-            let killing = try Killing(past, seed: seed)
+        for seed in first..<(first + UInt64(environmentNumber("COFFER_KILLED_WRITES") ?? 150)) {
+            let killing = try Killing(past, seed: seed, ring, scratch)
             killing.work()
             killing.disk.onCall = nil
             killing.disk.onTear = nil
