@@ -30,7 +30,12 @@ extension FileContents {
         {
             defer { log.end(ticket) }
             noteUnlogged(file, cuts: cutSize != nil)
-            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+            do throws(VaultError) {
+                return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+            } catch {
+                if cutSize != nil { noteUntrue(file, log) }
+                throw error
+            }
         }
         if file.isUnsure.load(ordering: .acquiring) {
             // Until what was given up is void, which takes the whole file, nothing is logged that would rely on it.
@@ -130,7 +135,22 @@ extension FileContents {
             replacing, firstBlock: firstBlock, count: replaced, present: present, isCut: isCut, growingFrom: nil,
             before: before, within: order, log, file, scratch)
         if isCut, ticket != nil { file.isCutInLog.store(true, ordering: .relaxed) }
-        return ticket
+        // What has no name is not recovered.
+        return ticket ?? log.hold(order)
+    }
+
+    /// The log says of a new file what was not done. For a process that is killed it is enough to say that it is not so; where that fails too, or after a power cut, all of the
+    /// file has to be on the disk first.
+    private func noteUntrue(_ file: LoggedFile, _ log: IntentLog) {
+        file.newIn.store(0, ordering: .relaxed)
+        file.isUnsure.store(true, ordering: .releasing)
+        do throws(VaultError) {
+            // With its header, for it may be another again.
+            log.introduceAnew(file)
+            if let ticket = try log.append([.revoke(first: 0)], for: file, header: header.bytes) { log.end(ticket) }
+        } catch {
+            // As was said.
+        }
     }
 
     /// The log says that the file grows; how far it reached before counts where that is said.
@@ -307,9 +327,7 @@ extension FileContents {
             do throws(VaultError) {
                 return try body()
             } catch {
-                // It may have been said, and is not so.
-                file.newIn.store(0, ordering: .relaxed)
-                file.isUnsure.store(true, ordering: .releasing)
+                noteUntrue(file, log)
                 throw error
             }
         }

@@ -114,7 +114,7 @@ extension IntentLog {
         return false
     }
 
-    /// The next record of this file is to come with its header, which is another now.
+    /// The next record of this file is to come with its header, and where it is.
     func introduceAnew(_ file: LoggedFile) {
         lock()
         file.number = nil

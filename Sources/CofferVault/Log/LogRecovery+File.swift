@@ -34,21 +34,18 @@ extension LogRecovery {
         }
     }
 
-    /// The file that a plan is for, and the header that it should have: where it may be, one that is known to be it before one that may be.
-    func find(_ plan: RecoveryPlan, exactly: Bool = false) throws(VaultError) -> (Int32, FileHeader)? {
-        for mayBeNothing in exactly ? [false] : [false, true] {
-            for path in plan.paths {
-                guard let descriptor = try openFile(path) else { continue }
-                do throws(VaultError) {
-                    if let header = try header(plan, descriptor, mayBeNothing: mayBeNothing) {
-                        return (descriptor, header)
-                    }
-                } catch {
-                    disk.close(descriptor)
-                    throw error
-                }
+    /// The file that a plan is for, and the header that it should have. One that has no header is none: it may be another, made since under a name that was used
+    /// before. Where new files may be it is found as one of those.
+    func find(_ plan: RecoveryPlan) throws(VaultError) -> (Int32, FileHeader)? {
+        for path in plan.paths {
+            guard let descriptor = try openFile(path) else { continue }
+            do throws(VaultError) {
+                if let header = try header(plan, descriptor) { return (descriptor, header) }
+            } catch {
                 disk.close(descriptor)
+                throw error
             }
+            disk.close(descriptor)
         }
         return nil
     }
@@ -110,14 +107,10 @@ extension LogRecovery {
         BlockGeometry.plausibleSize(cipherSize: try cipherSize(descriptor))
     }
 
-    /// The header that the file should have; nil where it is not the one that is meant. With `mayBeNothing`, one that has none is.
-    private func header(
-        _ plan: RecoveryPlan, _ descriptor: Int32, mayBeNothing: Bool
-    ) throws(VaultError) -> FileHeader? {
+    /// The header that the file should have; nil where it is not the one that is meant.
+    private func header(_ plan: RecoveryPlan, _ descriptor: Int32) throws(VaultError) -> FileHeader? {
         guard let wanted = parse(plan.header) else { return nil }
         let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
-        // What a new file begins with may never have come to the disk.
-        if mayBeNothing { return plan.trust == .own && plan.isNew && raw.allSatisfy { $0 == 0 } ? wanted : nil }
         if raw == wanted.bytes || (plan.trust == .own && plan.oldHeaders.contains(raw)) { return wanted }
         // It was emptied since, which the log is not told of new files.
         guard plan.isNew, let found = parse(raw), found.fileID == wanted.fileID else { return nil }
@@ -203,7 +196,7 @@ extension LogRecovery {
             switch state {
             // What is in its place already is stored once more: it may be there in memory only, after a write that failed.
             case .sealed: isRight = !mayReplace(found, block, plan.trust)
-            // Where the log may be old, a hole may be a newer one, and an end too.
+            // Where the log may be old, a hole may be a newer one, and an end too. Else the record is followed as a whole: the block that vouched for a hole may be among what it replaces.
             case .zero, nil: isRight = plan.trust != .own
             case .damaged: break
             }

@@ -148,7 +148,7 @@ public struct LogRecovery {
         // A segment that cannot be read says nothing, and is not done with.
         if let failure = report.failed.first { throw failure.error }
         for plan in try plan(sources.filter { $0.trust == .own }).files where !plan.isEmpty {
-            guard let (descriptor, header) = try find(plan, exactly: true) else { continue }
+            guard let (descriptor, header) = try find(plan) else { continue }
             let file = try FileContents(
                 recovering: descriptor, disk: disk, ring: ring, header: header, size: 0)
             let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
@@ -222,7 +222,10 @@ public struct LogRecovery {
                 }
                 // A recovery's own records are durable before anything is done by them, and come after what a session left half-way: each is believed by itself.
                 let isRecoverys = Tail.isOwn(entry.file)
-                guard let index = files[entry.file], isRecoverys || !result.files[index].isBroken else { continue }
+                // And a file was synced before that was said, whatever the log holds of it before.
+                var isBelieved = isRecoverys
+                if case .synced = entry.record { isBelieved = true }
+                guard let index = files[entry.file], isBelieved || !result.files[index].isBroken else { continue }
                 var plan = result.files[index]
                 bytes.withUnsafeBytes {
                     plan.take(entry.record, segment: source.index, payload: entry.payload, $0)
