@@ -30,12 +30,7 @@ extension FileContents {
         {
             defer { log.end(ticket) }
             noteUnlogged(file, cuts: cutSize != nil)
-            do throws(VaultError) {
-                return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
-            } catch {
-                if cutSize != nil { noteUntrue(file, log) }
-                throw error
-            }
+            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
         }
         if file.isUnsure.load(ordering: .acquiring) {
             // Until what was given up is void, which takes the whole file, nothing is logged that would rely on it.
@@ -135,22 +130,7 @@ extension FileContents {
             replacing, firstBlock: firstBlock, count: replaced, present: present, isCut: isCut, growingFrom: nil,
             before: before, within: order, log, file, scratch)
         if isCut, ticket != nil { file.isCutInLog.store(true, ordering: .relaxed) }
-        // What has no name is not recovered.
-        return ticket ?? log.hold(order)
-    }
-
-    /// The log says of a new file what was not done. For a process that is killed it is enough to say that it is not so; where that fails too, or after a power cut, all of the
-    /// file has to be on the disk first.
-    private func noteUntrue(_ file: LoggedFile, _ log: IntentLog) {
-        file.newIn.store(0, ordering: .relaxed)
-        file.isUnsure.store(true, ordering: .releasing)
-        do throws(VaultError) {
-            // With its header, for it may be another again.
-            log.introduceAnew(file)
-            if let ticket = try log.append([.revoke(first: 0)], for: file, header: header.bytes) { log.end(ticket) }
-        } catch {
-            // As was said.
-        }
+        return ticket
     }
 
     /// The log says that the file grows; how far it reached before counts where that is said.
@@ -327,7 +307,9 @@ extension FileContents {
             do throws(VaultError) {
                 return try body()
             } catch {
-                noteUntrue(file, log)
+                // It may have been said, and is not so.
+                file.newIn.store(0, ordering: .relaxed)
+                file.isUnsure.store(true, ordering: .releasing)
                 throw error
             }
         }

@@ -211,34 +211,4 @@ struct KilledWriteTests {
         }
         #expect(torn > count / 20)
     }
-
-    /// A cut of a new file that the system refuses is not made by recovery either, whatever was written since.
-    @Test(arguments: ["write", "truncate"], [false, true]) func aRefusedCutIsNotMadeLater(
-        call: String, isWrittenTo: Bool
-    )
-        throws
-    {
-        for size in [20_000, 16_384, 9] {
-            let killing = try Killing(.new, seed: 1, try fixedRing(), try Scratch())
-            try killing.change(.write(offset: 0, count: 50_000, value: 3))
-            var isRefused = false
-            // The log is written to before.
-            var writes = call == "write" ? 1 : 0
-            killing.disk.onCall = { name, _ throws(Errno) in
-                guard name == call, !isRefused else { return }
-                writes -= 1
-                if writes < 0 {
-                    isRefused = true
-                    throw .ioError
-                }
-            }
-            try killing.change(.resize(size))
-            killing.disk.onCall = nil
-            #expect(isRefused && killing.file.size == 50_000)
-            if isWrittenTo { try killing.change(.write(offset: 50_000, count: 30_000, value: 5)) }
-            // It may be as the program was told, and no less.
-            killing.states = Array(killing.states.suffix(1))
-            #expect(try killing.check() == nil, "cut to \(size)")
-        }
-    }
 }
