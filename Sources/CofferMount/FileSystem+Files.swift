@@ -201,7 +201,9 @@ extension FileSystem {
         for inode in openInodes.withLock({ Array($0.values) }) {
             // As a user of the contents, so that they stay the file's only ones meanwhile, whatever the kernel forgets.
             let used = inode.opened.withLock { opened -> FileContents? in
-                guard let contents = opened.contents, contents.isWritable, contents.needsSettling, table.pin(inode)
+                // Also those that were kept, and need it no longer by what somebody else did: nobody else lets go of them.
+                guard let contents = opened.contents, contents.isWritable, contents.needsSettling || opened.isKept,
+                    table.pin(inode)
                 else { return nil }
                 opened.users += 1
                 return contents

@@ -28,9 +28,13 @@ extension FileContents {
                 images, byteCount: byteCount, firstBlock: firstBlock, isCut: cutSize != nil, before: before,
                 within: newIn, log, file, scratch)
         {
-            defer { log.end(ticket) }
             noteUnlogged(file, cuts: cutSize != nil)
-            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+            let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
+                try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+            }
+            log.end(ticket)
+            if case .failure = outcome, cutSize != nil { noteUntrue(file, header: header.bytes, log) }
+            return try outcome.get()
         }
         if file.isUnsure.load(ordering: .acquiring) {
             // Until what was given up is void, which takes the whole file, nothing is logged that would rely on it.
@@ -130,7 +134,20 @@ extension FileContents {
             replacing, firstBlock: firstBlock, count: replaced, present: present, isCut: isCut, growingFrom: nil,
             before: before, within: order, log, file, scratch)
         if isCut, ticket != nil { file.isCutInLog.store(true, ordering: .relaxed) }
-        return ticket
+        // What has no name is not recovered.
+        return ticket ?? log.hold(order)
+    }
+
+    /// The log says of a new file what was not done, so it is told that it is not so: of what is not promised that is enough. The caller has no ticket.
+    private func noteUntrue(_ file: LoggedFile, header: [UInt8], _ log: IntentLog) {
+        do throws(VaultError) {
+            // With its header, which is the old one again.
+            log.introduceAnew(file)
+            if let ticket = try log.append([.revoke(first: 0)], for: file, header: header) { log.end(ticket) }
+        } catch {
+            file.newIn.store(0, ordering: .relaxed)
+            file.isUnsure.store(true, ordering: .releasing)
+        }
     }
 
     /// The log says that the file grows; how far it reached before counts where that is said.
@@ -302,16 +319,14 @@ extension FileContents {
         guard let log, let file = logged else { return try body() }
         try drain()
         if let ticket = try coverNew(record, payload, log, file) {
-            defer { log.end(ticket) }
             noteUnlogged(file, cuts: true)
-            do throws(VaultError) {
-                return try body()
-            } catch {
-                // It may have been said, and is not so.
-                file.newIn.store(0, ordering: .relaxed)
-                file.isUnsure.store(true, ordering: .releasing)
-                throw error
+            let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try body() }
+            log.end(ticket)
+            if case .failure = outcome {
+                let old = if case .empty(let old, _) = record { old } else { header.bytes }
+                noteUntrue(file, header: old, log)
             }
+            return try outcome.get()
         }
         try makeSure(file)
         noteUnlogged(file, cuts: true)

@@ -80,24 +80,9 @@ private final class FaultSession {
         random = SeededRandom(seed: seed)
         ring = try fixedRing()
         scratch = try Scratch()
-        let disk = disk
-        let segments = try LogDirectory.segmentNames.map {
-            try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR | O_CREAT)
-        }
-        log = try IntentLog(
-            disk: disk, ring: ring, rootDescriptor: SimulatedDisk.root, descriptors: segments, capacity: 200_000,
-            order: 0)
+        log = try disk.makeLog(ring, capacity: 200_000)
         for name in ["a", "b"] {
-            let stored = try NameCodec(ring: ring, limit: 255).encoding(of: Array(name.utf8), in: .root(vaultID: []))
-            let making = try log.making(in: [IntentLog.Directory(known: 0) { [] }])
-            defer { log.end(making.ticket) }
-            let descriptor = try disk.open(
-                at: SimulatedDisk.root, stored.entry.cString, flags: O_RDWR | O_CREAT)
-            files.append(
-                Tracked(
-                    try FileContents(
-                        creating: descriptor, disk: disk, ring: ring, cipher: .aes256GCM, log: log, making: making,
-                        place: { [stored.entry] }, scratch: scratch)))
+            files.append(Tracked(try disk.makeContents(try SimulatedDisk.stored(name, ring), ring, log, scratch)))
         }
     }
 
@@ -202,12 +187,8 @@ private final class FaultSession {
     }
 
     private func recover(_ disk: SimulatedDisk) throws {
-        var recovery = LogRecovery(disk: disk, ring: ring, rootDescriptor: SimulatedDisk.root, scratch: scratch)
-        _ = try recovery.recover(
-            try LogDirectory.segmentNames.map {
-                try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR)
-            })
-        if !recovery.report.failed.isEmpty { throw Wrong("\(recovery.report)") }
+        let report = try disk.recover(ring, scratch)
+        if !report.failed.isEmpty { throw Wrong("\(report)") }
     }
 
     private func reopened(_ number: Int, _ disk: SimulatedDisk) throws -> FileContents {

@@ -91,29 +91,17 @@ struct KilledWriteTests {
         var random: SeededRandom
         var callsLeft = Int.max
         var isDead = false
-        /// What the file may be after the change that is under way; after one that failed, with it or without.
-        var states: [[UInt8]] = [[]]
-        private var before: [[UInt8]] = []
+        /// What the file may be; while a change is under way, with it or without.
+        private(set) var states: [[UInt8]] = [[]]
         /// Writes in the middle of which it was killed.
         private(set) var isTorn = false
 
         init(_ past: Past, seed: UInt64, _ ring: KeyRing, _ scratch: Scratch) throws {
             random = SeededRandom(seed: seed)
             (self.ring, self.scratch) = (ring, scratch)
-            let disk = disk
-            let segments = try LogDirectory.segmentNames.map {
-                try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR | O_CREAT)
-            }
-            log = try IntentLog(
-                disk: disk, ring: ring, rootDescriptor: SimulatedDisk.root, descriptors: segments, capacity: 400_000,
-                order: 0)
-            let name = try NameCodec(ring: ring, limit: 255).encoding(of: [65], in: .root(vaultID: [])).entry
-            self.name = name
-            let making = try log.making(in: [IntentLog.Directory(known: 0) { [] }])
-            file = try FileContents(
-                creating: try disk.open(at: SimulatedDisk.root, name.cString, flags: O_RDWR | O_CREAT), disk: disk,
-                ring: ring, cipher: .aes256GCM, log: log, making: making, place: { [name] }, scratch: scratch)
-            log.end(making.ticket)
+            log = try disk.makeLog(ring, capacity: 400_000)
+            name = try SimulatedDisk.stored("A", ring)
+            file = try disk.makeContents(name, ring, log, scratch)
             if past != .new {
                 try change(.write(offset: 0, count: 50_000, value: 9))
                 try file.sync(dataOnly: false, scratch)
@@ -123,14 +111,28 @@ struct KilledWriteTests {
         }
 
         func change(_ change: Change) throws {
-            before = states
-            states = before.map { change.applied(to: $0) }
-            do {
-                try change.apply(to: file, states[0], scratch)
-            } catch {
-                states += before
-                guard !isDead else { throw error }
+            let before = states[0]
+            let after = change.applied(to: before)
+            states = [before, after]
+            try change.apply(to: file, after, scratch)
+            states = [after]
+        }
+
+        /// Tries a change of which a call is refused, on the file itself: of what the log gets, nothing is. Whether it was.
+        func refuse(_ change: Change, _ call: String) throws -> Bool {
+            var isRefused = false
+            disk.onCall = { [disk, file] name, _ throws(Errno) in
+                guard name == call, !isRefused, disk.lastWritten == file.descriptor || name != "write" else { return }
+                isRefused = true
+                throw .ioError
             }
+            defer { disk.onCall = nil }
+            do {
+                try change.apply(to: file, change.applied(to: states[0]), scratch)
+            } catch {
+                return isRefused
+            }
+            return false
         }
 
         /// Works until it is killed, in some call.
@@ -158,6 +160,7 @@ struct KilledWriteTests {
                 do {
                     try change(Change.random(&random, size: file.size))
                 } catch {
+                    #expect(isDead, "\(error)")
                     return
                 }
             }
@@ -166,14 +169,9 @@ struct KilledWriteTests {
         /// What is wrong with what the next process finds; nil for nothing.
         func check() throws -> String? {
             let left = disk.crashed(.nothing, &random)
-            var recovery = LogRecovery(disk: left, ring: ring, rootDescriptor: SimulatedDisk.root, scratch: scratch)
-            _ = try recovery.recover(
-                try LogDirectory.segmentNames.map { try left.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR) })
-            if let failure = recovery.report.failed.first { return "not recovered: \(failure.error)" }
-            let contents = try FileContents(
-                disk: left, ring: ring, cipher: .aes256GCM,
-                descriptor: try left.open(at: SimulatedDisk.root, name.cString, flags: O_RDWR), isWritable: true,
-                scratch: scratch)
+            let report = try left.recover(ring, scratch)
+            if let failure = report.failed.first { return "not recovered: \(failure.error)" }
+            let contents = try left.openFile(name, ring, scratch)
             let sizes = states.map(\.count)
             let limit = (sizes.max().map { ($0 + 4095) / 4096 * 4096 }) ?? 0
             if contents.size < sizes.min() ?? 0 || contents.size > limit {
@@ -210,5 +208,19 @@ struct KilledWriteTests {
             torn += killing.isTorn ? 1 : 0
         }
         #expect(torn > count / 20)
+    }
+
+    /// What the system refused to make of a new file is not made by recovery either, whatever was written since.
+    @Test(arguments: ["write", "truncate"], [false, true])
+    func aRefusedCutIsNotMadeLater(call: String, isWrittenTo: Bool) throws {
+        for size in [20_000, 16_384, 9, 0] {
+            let killing = try Killing(.new, seed: 1, try fixedRing(), try Scratch())
+            try killing.change(.write(offset: 0, count: 50_000, value: 3))
+            // In place: the log knows of the file from now on.
+            try killing.change(.write(offset: 10_000, count: 100, value: 4))
+            #expect(try killing.refuse(.resize(size), call) && killing.file.size == 50_000)
+            if isWrittenTo { try killing.change(.write(offset: 50_000, count: 30_000, value: 5)) }
+            #expect(try killing.check() == nil, "cut to \(size)")
+        }
     }
 }

@@ -30,20 +30,10 @@ struct PowerCutCaseTests {
         let (disk, gone) = (disk, gone)
         ring = try fixedRing()
         scratch = try Scratch()
-        let segments = try LogDirectory.segmentNames.map {
-            try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR | O_CREAT)
-        }
-        log = try IntentLog(
-            disk: disk, ring: ring, rootDescriptor: SimulatedDisk.root, descriptors: segments, capacity: 400_000,
-            order: 0)
-        let name = try NameCodec(ring: ring, limit: 255).encoding(of: [65], in: .root(vaultID: [])).entry
+        log = try disk.makeLog(ring, capacity: 400_000)
+        let name = try SimulatedDisk.stored("A", ring)
         self.name = name
-        let making = try log.making(in: [IntentLog.Directory(known: 0) { [] }])
-        file = try FileContents(
-            creating: try disk.open(at: SimulatedDisk.root, name.cString, flags: O_RDWR | O_CREAT), disk: disk,
-            ring: ring, cipher: .aes256GCM, log: log, making: making,
-            place: { gone.isSet ? nil : [name] }, scratch: scratch)
-        log.end(making.ticket)
+        file = try disk.makeContents(name, ring, log, scratch) { gone.isSet ? nil : [name] }
         try file.writeBytes(bytes(1, 30)[...], at: 0, scratch)
         try file.sync(dataOnly: false, scratch)
         try log.checkpoint()
@@ -59,18 +49,10 @@ struct PowerCutCaseTests {
         return try contents.readBytes(contents.size, at: 0, scratch)
     }
 
-    private func recover(_ disk: SimulatedDisk) throws -> LogRecovery.Report {
-        var recovery = LogRecovery(disk: disk, ring: ring, rootDescriptor: SimulatedDisk.root, scratch: scratch)
-        _ = try recovery.recover(
-            try LogDirectory.segmentNames.map { try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR) })
-        return recovery.report
-    }
+    private func recover(_ disk: SimulatedDisk) throws -> LogRecovery.Report { try disk.recover(ring, scratch) }
 
     private func open(_ disk: SimulatedDisk, _ letter: UInt8 = 65) throws -> FileContents {
-        try FileContents(
-            disk: disk, ring: ring, cipher: .aes256GCM,
-            descriptor: try disk.open(at: SimulatedDisk.root, stored(letter).cString, flags: O_RDWR), isWritable: true,
-            scratch: scratch)
+        try disk.openFile(stored(letter), ring, scratch)
     }
 
     /// What is not yet synced of the log may be there all the same.
@@ -134,17 +116,12 @@ struct PowerCutCaseTests {
     }
 
     private func stored(_ letter: UInt8) throws -> StoredName {
-        try NameCodec(ring: ring, limit: 255).encoding(of: [letter], in: .root(vaultID: [])).entry
+        try SimulatedDisk.stored(String(UnicodeScalar(letter)), ring)
     }
 
     /// Another file, synced.
     private func another(_ letter: UInt8, _ contents: [UInt8]? = nil) throws -> FileContents {
-        let name = try stored(letter)
-        let making = try log.making(in: [IntentLog.Directory(known: 0) { [] }])
-        let file = try FileContents(
-            creating: try disk.open(at: SimulatedDisk.root, name.cString, flags: O_RDWR | O_CREAT), disk: disk,
-            ring: ring, cipher: .aes256GCM, log: log, making: making, place: { [name] }, scratch: scratch)
-        log.end(making.ticket)
+        let file = try disk.makeContents(stored(letter), ring, log, scratch)
         try file.writeBytes((contents ?? bytes(5, 15))[...], at: 0, scratch)
         try file.sync(dataOnly: true, scratch)
         return file

@@ -74,9 +74,7 @@ private final class PowerCut {
         ring = try fixedRing()
         scratch = try Scratch()
         otherScratch = try Scratch()
-        log = try IntentLog(
-            disk: disk, ring: ring, rootDescriptor: SimulatedDisk.root, descriptors: try Self.openSegments(disk),
-            capacity: 400_000, order: 0)
+        log = try disk.makeLog(ring, capacity: 400_000)
     }
 
     func run(operations: Int) throws {
@@ -268,13 +266,7 @@ private final class PowerCut {
     }
 
     private func recover(_ disk: SimulatedDisk) throws -> LogRecovery.Report {
-        var recovery = LogRecovery(disk: disk, ring: ring, rootDescriptor: SimulatedDisk.root, scratch: otherScratch)
-        _ = try recovery.recover(try Self.openSegments(disk))
-        return recovery.report
-    }
-
-    private static func openSegments(_ disk: SimulatedDisk) throws -> [Int32] {
-        try LogDirectory.segmentNames.map { try disk.open(at: SimulatedDisk.root, $0.cString, flags: O_RDWR | O_CREAT) }
+        try disk.recover(ring, otherScratch)
     }
 
     private func check(_ file: Tracked, _ disk: SimulatedDisk) throws {

@@ -54,6 +54,12 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     /// Called before each write with its size and where it begins: of how many bytes of it a process that is killed in it leaves; nil where it is not.
     var onTear: ((_ count: Int, _ offset: Int) -> Int?)?
 
+    /// Called before each sync of a file.
+    var onSync: ((Int32) -> Void)?
+
+    /// Where the last write went, or was to go.
+    private(set) var lastWritten: Int32 = -1
+
     /// Runs something while nothing fails.
     func pausingCalls(_ body: () -> Void) {
         let hook = onCall
@@ -164,6 +170,16 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         return nextDescriptor
     }
 
+    override func rename(
+        from source: Int32, _ name: UnsafePointer<CChar>, to target: Int32, _ newName: UnsafePointer<CChar>,
+        mode: RenameMode
+    ) throws(Errno) {
+        try called("rename")
+        onChange?()
+        guard let file = files.removeValue(forKey: String(cString: name)) else { throw .noSuchFileOrDirectory }
+        files[String(cString: newName)] = file
+    }
+
     override func close(_ descriptor: Int32) {
         open[descriptor] = nil
         listings[descriptor] = nil
@@ -215,6 +231,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     override func write(
         _ descriptor: Int32, _ buffer: UnsafeRawPointer, count: Int, at offset: Int
     ) throws(Errno) {
+        lastWritten = descriptor
         if let torn = onTear?(count, offset) {
             writeNow(try file(descriptor), buffer, min(torn, count), offset)
             throw .interrupted
@@ -277,6 +294,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     override func sync(_ descriptor: Int32, dataOnly: Bool = false) throws(Errno) {
         try called("sync")
+        onSync?(descriptor)
         onChange?()
         try file(descriptor).sync()
     }
