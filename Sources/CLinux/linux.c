@@ -76,6 +76,24 @@ long coffer_file_system_type(int fd) {
 
 int coffer_umount2(const char *path, int flags) { return umount2(path, flags); }
 
+// glibc has no name for these until 2.41.
+struct coffer_sched_attr {
+    unsigned size, policy;
+    unsigned long long flags;
+    int nice;
+    unsigned priority;
+    unsigned long long runtime, deadline, period;
+};
+
+int coffer_set_slice(unsigned long long nanoseconds) {
+    struct coffer_sched_attr attributes = {0};
+    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) != 0) return -1;
+    if (attributes.policy != SCHED_OTHER) return -1;
+    attributes.flags = 0;
+    attributes.runtime = nanoseconds;
+    return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0 ? 0 : -1;
+}
+
 int coffer_unshare_fs(void) { return unshare(CLONE_FS); }
 
 pid_t coffer_fork(void) { return fork(); }

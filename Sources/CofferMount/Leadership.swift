@@ -63,6 +63,8 @@ final class Leadership: @unchecked Sendable {
     /// How many large requests are being answered, and who waits for it to be fewer, in their order.
     var largeCount = 0
     var largeQueue: [Int] = []
+    /// Of so many of the next large ones it is thought that somebody waits for short ones meanwhile.
+    var politeCount = 0
 
     /// For threads 0 to `threadCount` - 1. A negative `tick` is none.
     init(threadCount: Int, processorCount: Int, tick: Int32 = Leadership.tick) throws(MountError) {
@@ -205,7 +207,7 @@ final class Leadership: @unchecked Sendable {
             case .ended: return end()
             case .nothing: pause(&course)
             case .request(let size):
-                if size == .large, giveLead(thread) { return answerLarge(thread, process) }
+                if size == .large, giveLead(thread, beside: course.served) { return answerLarge(thread, process) }
                 course.immediate = course.quietSince == nil ? course.immediate + 1 : 0
                 course.quietSince = nil
                 if size != .small || course.immediate >= Self.crowd { inviteHelper() }

@@ -59,6 +59,9 @@ extension Operations {
             guard let data else { return FuseRequest.reply(request, error: EBADF) }
             Operations.onFile(request, info) { fileSystem, handle, contents, worker, scratch throws(VaultError) in
                 if offset > contents.size {
+                    if count >= FileContents.worthSealingAhead {
+                        contents.sealAhead(data, count: count, at: offset, scratch)
+                    }
                     fileSystem.writeOrder.waitForEarlier(worker.number) { worker.expectWait() }
                 }
                 // Before anything is changed, as the kernel does it.

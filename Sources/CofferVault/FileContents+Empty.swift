@@ -37,7 +37,7 @@ extension FileContents {
             }
         } catch {
             header = old
-            fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount)
+            try changeKey { () throws(VaultError) in fileKey.copyMemory(from: oldKey, byteCount: SecretKey.byteCount) }
             throw error
         }
         setSize(0)

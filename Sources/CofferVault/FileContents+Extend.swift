@@ -101,22 +101,8 @@ extension FileContents {
         let end = offset + count
         let first = offset / BlockGeometry.plainCount
         let last = (end - 1) / BlockGeometry.plainCount
-        let lead = offset - first * BlockGeometry.plainCount
-        drawNonces(last - first + 1, scratch)
-        let contexts = sealing(scratch)
-        for block in first...last {
-            var plain = data + (block * BlockGeometry.plainCount - offset)
-            if block == first && lead > 0 {
-                scratch.headBlock.initializeMemory(as: UInt8.self, repeating: 0, count: lead)
-                (scratch.headBlock + lead).copyMemory(
-                    from: data, byteCount: min(count, BlockGeometry.plainCount - lead))
-                plain = UnsafeRawPointer(scratch.headBlock)
-            }
-            seal(
-                plain, count: BlockGeometry.plainCount(ofBlock: block, plainSize: end), block: block,
-                info: BlockInfo(final: block == last, gap: block == first ? gap : 0),
-                nonce: scratch.nonces + (block - first) * BlockCipher.nonceCount,
-                to: scratch.cipherText + (block - first) * BlockGeometry.storedCount, with: contexts, scratch)
+        if !takeSealedAhead(count: count, at: offset, gap: gap, scratch) {
+            sealRun(data, count: count, at: offset, gap: gap, with: sealing(scratch), scratch)
         }
         let start = BlockGeometry.offset(ofBlock: first)
         do throws(VaultError) {

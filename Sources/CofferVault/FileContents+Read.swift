@@ -63,6 +63,7 @@ extension FileContents {
         let stored =
             BlockGeometry.offset(ofBlock: last) + BlockGeometry.overhead
             + BlockGeometry.plainCount(ofBlock: last, plainSize: size) - start
+        scratch.ahead = nil
         let got = try system { () throws(Errno) in
             try readStored(scratch.cipherText, count: stored, at: start)
         }

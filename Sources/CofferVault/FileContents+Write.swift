@@ -124,6 +124,7 @@ extension FileContents {
         if !isHeadWhole { merge(data, count: count, at: offset, block: first, into: scratch.headBlock) }
         if last > first && !isTailWhole { merge(data, count: count, at: offset, block: last, into: scratch.tailBlock) }
 
+        scratch.ahead = nil
         drawNonces(last - first + 1, scratch)
         let contexts = sealing(scratch)
         for block in first...last {

@@ -49,10 +49,12 @@ public final class FileContents: @unchecked Sendable {
     let loaded = Mutex<FileStamp?>(nil)
     let ranges = RangeLock()
     let knowledge = Mutex(Knowledge())
+    /// Which key ``fileKey`` is: a leaf lock, under which it changes.
+    let numberedKey: Mutex<NumberedKey>
 
     /// Guarded by `ranges`: changes only under a lock on everything.
     @exclusivity(unchecked) var header: FileHeader
-    /// 32 bytes. Guarded like the header.
+    /// 32 bytes. Guarded like the header; changed by ``changeKey(_:)``.
     let fileKey: UnsafeMutableRawPointer
     private let plainSize: Atomic<Int>
     private let writable: Atomic<Bool>
@@ -77,6 +79,7 @@ public final class FileContents: @unchecked Sendable {
         self.company = company
         self.ring = ring
         newCipher = cipher
+        numberedKey = Mutex(NumberedKey(cipher: cipher))
         self.descriptor = descriptor
         writable = Atomic(isWritable)
         plainSize = Atomic(0)
@@ -170,6 +173,7 @@ public final class FileContents: @unchecked Sendable {
         self.descriptor = descriptor
         self.header = header
         newCipher = header.cipher
+        numberedKey = Mutex(NumberedKey(cipher: header.cipher))
         company = .alone
         log = nil
         lentLog = nil
@@ -270,8 +274,10 @@ public final class FileContents: @unchecked Sendable {
 
     func deriveKey() throws(VaultError) {
         guard let contentsKey = ring.subkey(.contents, epoch: header.epoch) else { throw .damaged(Damage(.header)) }
-        header.deriveKey(
-            contentsKey: contentsKey,
-            into: UnsafeMutableRawBufferPointer(start: fileKey, count: SecretKey.byteCount))
+        try changeKey { () throws(VaultError) in
+            header.deriveKey(
+                contentsKey: contentsKey,
+                into: UnsafeMutableRawBufferPointer(start: fileKey, count: SecretKey.byteCount))
+        }
     }
 }

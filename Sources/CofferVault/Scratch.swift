@@ -33,6 +33,9 @@ public final class Scratch {
     /// The first bytes of a block that is to be replaced.
     let prefix: UnsafeMutableRawPointer
 
+    /// What `cipherText` has of blocks that are still to be stored.
+    var ahead: FileContents.SealedAhead?
+
     private let aes: BlockCipher
     private let chacha: BlockCipher
     private let aesContexts: BlockContexts

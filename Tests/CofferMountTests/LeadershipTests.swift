@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 import Glibc
 import Synchronization
@@ -172,6 +173,22 @@ struct LeadershipTests {
             let begun = seen.withLock { $0.begun.dropFirst() }
             #expect(processors > 1 ? Set(begun) == Set(200..<240) : Array(begun) == Array(200..<240))
         }
+    }
+
+    /// Asking for a longer slice and giving it back leaves a thread as nice as it was.
+    @Test func aLongerSliceLeavesTheRest() async throws {
+        let found: [Int32] = await withCheckedContinuation { done in
+            Thread.detachNewThread {
+                setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 7)
+                let asked = coffer_set_slice(20_000_000)
+                let during = getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0)
+                let returned = coffer_set_slice(0)
+                done.resume(returning: [
+                    asked - returned, during, getpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0),
+                ])
+            }
+        }
+        #expect(found == [0, 7, 7])
     }
 
     @Test func whatNeverWaitsIsAnsweredByOneThread() throws {

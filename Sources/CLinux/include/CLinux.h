@@ -47,6 +47,9 @@ int coffer_settle(int fd);
 int coffer_umount2(const char *path, int flags);
 // Gives the calling thread its own umask and working directory.
 int coffer_unshare_fs(void);
+// How long, in nanoseconds, the calling thread may be made to wait for the processor so that it can then have it for as long; 0 for what is usual. 0, or -1 where the
+// system knows no such thing, or the thread is scheduled in another way.
+int coffer_set_slice(unsigned long long nanoseconds);
 // fork(2), which Swift does not offer; only for a process that has one thread.
 pid_t coffer_fork(void);
 void coffer_syslog(int priority, const char *message);
