@@ -3,17 +3,6 @@ import CofferVault
 import Glibc
 import Synchronization
 
-/// One name by which an inode is reached.
-struct Link {
-    let parent: Inode
-    /// The stored name in the parent.
-    let stored: StoredName
-    /// The plaintext name, for messages and for the ids of directories.
-    let name: [UInt8]
-    /// The id that a directory's place here derives.
-    var derived: DirectoryID?
-}
-
 /// What only directories have. The kernel may remember a million files, and each byte counts there.
 final class DirectoryState: @unchecked Sendable {
     // Guarded by the directory descriptors' lock.
@@ -48,7 +37,7 @@ final class Inode: @unchecked Sendable {
 
     // Guarded by the table's lock.
     var lookups: UInt64 = 0
-    var links: [Link] = []
+    var links = Links.none
 
     /// Of a directory; nil for anything else.
     let directory: DirectoryState?
@@ -59,6 +48,8 @@ final class Inode: @unchecked Sendable {
     let believed: Mutex<timespec>
     /// Held while contents are opened, so that one inode never has two.
     let opened = Mutex(Opened())
+    /// Its last name is gone; it lives on for handles and for the kernel. Guarded by the table's lock.
+    var isUnlinked = false
     /// Why the last data that the kernel wrote back could not be stored for want of room; 0 where there is room. Programs are told at their next write.
     let lacksRoom = Atomic<Int32>(0)
     /// `S_IFMT` bits.
@@ -67,8 +58,6 @@ final class Inode: @unchecked Sendable {
     // Guarded by the table's lock.
     /// An `O_PATH` descriptor that takes the place of the names once there are none; -1 before.
     var orphan: Int32 = -1
-    /// Its last name is gone; it lives on for handles and for the kernel.
-    var isUnlinked = false
 
     init(_ status: stat) {
         device = status.st_dev

@@ -91,7 +91,7 @@ final class InodeTable: @unchecked Sendable {
     }
 
     /// The inode's names now.
-    func links(of inode: Inode) -> [Link] {
+    func links(of inode: Inode) -> Links {
         inodes.withLock { _ in inode.links }
     }
 
@@ -118,7 +118,7 @@ final class InodeTable: @unchecked Sendable {
     func unlink(_ inode: Inode, orphan: Int32) {
         let surplus = inodes.withLock { inodes -> Int32 in
             inode.isUnlinked = true
-            inode.links = []
+            inode.links = .none
             // The backing may give the number to a new object at once.
             let key = Key(device: inode.device, number: inode.number)
             if inodes[key] === inode { inodes[key] = nil }
@@ -136,7 +136,7 @@ final class InodeTable: @unchecked Sendable {
             return
         }
         if onlyName {
-            inode.links.removeAll()
+            inode.links = .none
         } else {
             // The same directory under an older inode, which the kernel forgot.
             inode.links.removeAll {
@@ -145,6 +145,6 @@ final class InodeTable: @unchecked Sendable {
             }
         }
         // What was looked up last is the most likely to be where it says.
-        inode.links.insert(link, at: 0)
+        inode.links.putFirst(link)
     }
 }
