@@ -1,5 +1,6 @@
 import CofferCrypto
 import CofferFormat
+import Synchronization
 
 /// Sealing what is added to a file before it is its turn.
 ///
@@ -8,8 +9,7 @@ import CofferFormat
 extension FileContents {
     /// What a thread's room holds of sealed blocks that were not stored yet.
     struct SealedAhead {
-        /// The file's object, by its address, and the key that it had.
-        var contents: UnsafeRawPointer
+        /// The key that the file had: no other key, of this or another file, has its number.
         var keyNumber: UInt64
         var offset: Int
         var count: Int
@@ -17,7 +17,7 @@ extension FileContents {
 
     /// The file's key as it is handed to who holds no lock on blocks.
     struct NumberedKey {
-        /// How often it was changed.
+        /// Which it is of all keys that this process has had.
         var number: UInt64 = 0
         var cipher: CipherSuite
     }
@@ -39,23 +39,23 @@ extension FileContents {
             return key
         }
         sealRun(data, count: count, at: offset, gap: 0, with: scratch.cipher(key.cipher), scratch)
-        scratch.ahead = SealedAhead(contents: address, keyNumber: key.number, offset: offset, count: count)
+        scratch.ahead = SealedAhead(keyNumber: key.number, offset: offset, count: count)
     }
 
     /// Whether `scratch.cipherText` has the blocks of this write already. Only under a lock to the end of time. What is there is used once at most.
     func takeSealedAhead(count: Int, at offset: Int, gap: Int, _ scratch: Scratch) -> Bool {
         guard let ahead = scratch.ahead else { return false }
         scratch.ahead = nil
-        return gap == 0 && ahead.contents == address && ahead.offset == offset && ahead.count == count
+        return gap == 0 && ahead.offset == offset && ahead.count == count
             && ahead.keyNumber == numberedKey.withLock { $0.number }
     }
 
-    private var address: UnsafeRawPointer { UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()) }
+    private static let keyCount = Atomic<UInt64>(0)
 
     /// Changes the file's key, 32 bytes at ``fileKey``. Only under a lock on everything, or while nobody else has the object.
     func changeKey(_ body: () throws(VaultError) -> Void) throws(VaultError) {
         try numberedKey.withLock { key throws(VaultError) in
-            key.number += 1
+            key.number = Self.keyCount.add(1, ordering: .relaxed).newValue
             try body()
             key.cipher = header.cipher
         }

@@ -27,6 +27,7 @@ extension FileContents {
         seal(
             scratch.tailBlock, count: count, block: last, info: BlockInfo(final: true, gap: gap),
             nonce: scratch.nonces, to: scratch.probe, scratch)
+        logged?.isCutUntrue.store(false, ordering: .relaxed)
         do throws(VaultError) {
             try store(
                 scratch.probe, byteCount: count + BlockGeometry.overhead, firstBlock: last,
@@ -44,6 +45,8 @@ extension FileContents {
             case .damaged, nil:
                 if try !isUndone(to: newSize, last, oldCount: oldCount, scratch) { return }
             }
+            // Not before the old block is back.
+            noteRefusedCut()
             throw error
         }
         noteCut(to: newSize, last)

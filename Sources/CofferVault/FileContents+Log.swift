@@ -33,7 +33,7 @@ extension FileContents {
                 try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
             }
             log.end(ticket)
-            if case .failure = outcome, cutSize != nil { noteUntrue(file, header: header.bytes, log) }
+            if case .failure = outcome, cutSize != nil { file.isCutUntrue.store(true, ordering: .relaxed) }
             return try outcome.get()
         }
         if file.isUnsure.load(ordering: .acquiring) {
@@ -138,7 +138,14 @@ extension FileContents {
         return ticket ?? log.hold(order)
     }
 
-    /// The log says of a new file what was not done, so it is told that it is not so: of what is not promised that is enough. The caller has no ticket.
+    /// A cut that was tried was not made. Where the log says otherwise, it is told so.
+    func noteRefusedCut() {
+        guard let log, let file = logged, file.isCutUntrue.exchange(false, ordering: .relaxed) else { return }
+        noteUntrue(file, header: header.bytes, log)
+    }
+
+    /// The log says of a new file what was not done, so it is told that it is not so: of what is not promised that is enough. The caller has no ticket, and a lock on everything:
+    /// what the log has for those who write is void, too.
     private func noteUntrue(_ file: LoggedFile, header: [UInt8], _ log: IntentLog) {
         do throws(VaultError) {
             // With its header, which is the old one again.
@@ -323,8 +330,13 @@ extension FileContents {
             let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try body() }
             log.end(ticket)
             if case .failure = outcome {
-                let old = if case .empty(let old, _) = record { old } else { header.bytes }
-                noteUntrue(file, header: old, log)
+                if case .empty(let old, _) = record {
+                    noteUntrue(file, header: old, log)
+                } else {
+                    // Others may be writing elsewhere in the file.
+                    file.newIn.store(0, ordering: .relaxed)
+                    file.isUnsure.store(true, ordering: .releasing)
+                }
             }
             return try outcome.get()
         }

@@ -84,29 +84,29 @@ extension FileContents {
             defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
             try drain()
             try syncNow(dataOnly: dataOnly, log)
-            // Nobody who syncs at the same time may take it for done before it is, and nobody changes anything meanwhile.
-            defer {
-                file.hasUnsyncedCuts.store(false, ordering: .relaxed)
-                file.hasUnloggedVersions.store(false, ordering: .relaxed)
-                file.growsIn.store(0, ordering: .relaxed)
-                file.newIn.store(0, ordering: .releasing)
-                file.hasUnloggedChanges.store(false, ordering: .releasing)
-            }
             let hadCuts = file.hasUnsyncedCuts.load(ordering: .relaxed)
             let wasNew = file.newIn.load(ordering: .relaxed) != 0
             // Where the log cannot take it, it says less than is true, and what comes next will fail or be logged.
             do throws(VaultError) {
-                guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
-                defer { log.end(ticket) }
-                // What was cut must not be cut again.
-                if hadCuts { try log.commit(ticket) }
+                if let ticket = try log.append([synced], for: file, header: header.bytes) {
+                    defer { log.end(ticket) }
+                    // What was cut must not be cut again.
+                    if hadCuts { try log.commit(ticket) }
+                }
             } catch {
                 log.noteFailedSync()
-                guard wasNew else { return }
-                // What the log has of it nobody has waited for, cuts among it.
-                file.isUnsure.store(true, ordering: .relaxed)
-                throw error
+                if wasNew {
+                    // What the log has of it nobody has waited for, cuts among it.
+                    file.isUnsure.store(true, ordering: .relaxed)
+                    throw error
+                }
             }
+            // Not before: who syncs at the same time must not take it for done. Nobody changes anything meanwhile.
+            file.hasUnsyncedCuts.store(false, ordering: .relaxed)
+            file.hasUnloggedVersions.store(false, ordering: .relaxed)
+            file.growsIn.store(0, ordering: .relaxed)
+            file.newIn.store(0, ordering: .releasing)
+            file.hasUnloggedChanges.store(false, ordering: .releasing)
         }
     }
 }

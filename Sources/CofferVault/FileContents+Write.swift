@@ -12,6 +12,8 @@ extension FileContents {
     public func write(
         _ data: UnsafeRawPointer, count: Int, at offset: Int, _ scratch: Scratch
     ) throws(VaultError) {
+        // Of another write it is not, whatever becomes of this one.
+        defer { scratch.ahead = nil }
         try inTurn(exclusive: true, scratch) { () throws(VaultError) in
             try writeNow(data, count: count, at: offset, scratch)
         }

@@ -135,6 +135,22 @@ struct KilledWriteTests {
             return false
         }
 
+        /// Makes a cut of which the system refuses the truncation, and then that the old end goes back: it counts as made.
+        func cutHalfway(to size: Int) throws {
+            var refused = 0
+            disk.onCall = { [disk, file] name, _ throws(Errno) in
+                guard name == "truncate" || refused == 1 && name == "write" && disk.lastWritten == file.descriptor
+                else {
+                    return
+                }
+                refused += 1
+                throw .ioError
+            }
+            defer { disk.onCall = nil }
+            try change(.resize(size))
+            #expect(refused == 2)
+        }
+
         /// Works until it is killed, in some call.
         func work() {
             callsLeft = 1 + random.below(400)
@@ -220,6 +236,41 @@ struct KilledWriteTests {
             try killing.change(.write(offset: 10_000, count: 100, value: 4))
             #expect(try killing.refuse(.resize(size), call) && killing.file.size == 50_000)
             if isWrittenTo { try killing.change(.write(offset: 50_000, count: 30_000, value: 5)) }
+            #expect(try killing.check() == nil, "cut to \(size)")
+        }
+    }
+
+    /// A block that the system would not make a hole of is there, whatever the log was told.
+    @Test func aRefusedPunchIsNotMadeLater() throws {
+        for isSettled in [false, true] {
+            let killing = try Killing(.new, seed: 1, try fixedRing(), try Scratch())
+            try killing.change(.write(offset: 0, count: 80_000, value: 3))
+            try killing.change(.write(offset: 5 * 4096, count: 100, value: 4))
+            #expect(try killing.refuse(.punch(offset: 5 * 4096, count: 4096), "allocate"))
+            guard isSettled else { continue }
+            try killing.file.settle(killing.scratch)
+            #expect(try killing.check() == nil)
+        }
+    }
+
+    /// A cut or an emptying is refused. What was a hole before, and was filled, is none.
+    @Test(arguments: [40_000, 0]) func aRefusedCutLeavesWhatWasPunched(size: Int) throws {
+        let killing = try Killing(.new, seed: 1, try fixedRing(), try Scratch())
+        try killing.change(.write(offset: 0, count: 80_000, value: 3))
+        try killing.change(.write(offset: 5 * 4096, count: 100, value: 4))
+        try killing.change(.punch(offset: 5 * 4096, count: 4096))
+        try killing.change(.write(offset: 5 * 4096, count: 4096, value: 5))
+        #expect(try killing.refuse(.resize(size), "truncate") && killing.file.size == 80_000)
+        #expect(try killing.check() == nil)
+    }
+
+    /// The end that was wanted is there, and so is what was to go.
+    @Test func aCutThatIsHalfMade() throws {
+        for size in [20_000, 9] {
+            let killing = try Killing(.new, seed: 1, try fixedRing(), try Scratch())
+            try killing.change(.write(offset: 0, count: 50_000, value: 3))
+            try killing.change(.write(offset: 10_000, count: 100, value: 4))
+            try killing.cutHalfway(to: size)
             #expect(try killing.check() == nil, "cut to \(size)")
         }
     }

@@ -90,6 +90,24 @@ struct NewFileCutTests {
         #expect(same(found, bytes(2, 1) + bytes(4, 1) + bytes(2, 1)))
     }
 
+    /// A sync that the log could not take is told, and who syncs at the same time, or next, finds all that is to be done.
+    @Test func aSyncThatTheLogDoesNotTake() throws {
+        let file = try make("A")
+        try file.writeBytes(bytes(2, 3)[...], at: 0, scratch)
+        try file.writeBytes(bytes(3, 1)[...], at: 4096, scratch)
+        try file.resize(to: 2 * 4096, scratch)
+        let segment = log.descriptors[log.active]
+        disk.onCall = { [disk] name, _ throws(Errno) in
+            if name == "write", disk.lastWritten == segment { throw .ioError }
+        }
+        #expect(throws: VaultError.self) { try file.sync(dataOnly: true, scratch) }
+        disk.onCall = nil
+        let logged = try #require(file.logged)
+        #expect(logged.hasUnloggedChanges.load(ordering: .relaxed) && logged.isUnsure.load(ordering: .relaxed))
+        try file.sync(dataOnly: true, scratch)
+        #expect(same(try afterPowerCut("A", .all), bytes(2, 1) + bytes(3, 1)))
+    }
+
     /// Two sync at the same time: neither is told that it is done before the log says so, or what was punched could come back.
     @Test func whoSyncsAtTheSameTimeWaits() throws {
         let file = try make("A")

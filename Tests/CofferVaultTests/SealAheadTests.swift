@@ -120,6 +120,25 @@ struct SealAheadTests {
         try expect([UInt8](repeating: 7, count: 4096) + data, in: file)
     }
 
+    /// Of a write that failed nothing is left that another, of another file with as much at the same place, could take for its own.
+    @Test func aFailedWriteLeavesNothing() throws {
+        let disk = FailingDisk()
+        let failing = try OpenContents(directory.file("failing"), ring: file.ring, cipher: .aes256GCM, disk: disk)
+        let broken = try OpenContents(directory.file("broken"), ring: file.ring, cipher: .aes256GCM)
+        try broken.write(bytes(1, 2), at: 0)
+        try broken.reopen()
+        #expect(truncate(broken.path, off_t(BlockGeometry.cipherSize(plainSize: 4096))) == 0)
+        try broken.reopen()
+        disk.fault = .dead(call: 1)
+        // One before anything of it is used, and one after.
+        for (target, offset) in [(broken, 4096), (failing, 0)] {
+            sealAhead(data, at: offset, in: target)
+            #expect(waiting.ahead != nil)
+            #expect(throws: VaultError.self) { _ = try write(data, at: offset, to: target) }
+            #expect(waiting.ahead == nil)
+        }
+    }
+
     /// Somebody cuts the file to nothing, which gives it another key, while others seal.
     @Test func emptiedAllTheTime() throws {
         let contents = file.contents

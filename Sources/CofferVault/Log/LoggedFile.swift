@@ -40,6 +40,8 @@ public final class LoggedFile: @unchecked Sendable {
     let hasUnloggedVersions = Atomic<Bool>(false)
     /// The log says that it was cut, or emptied, and not that it has grown since: nobody need have waited for that.
     let isCutInLog = Atomic<Bool>(false)
+    /// The log says of a cut, which is under way, what the system refused.
+    let isCutUntrue = Atomic<Bool>(false)
     /// The log may say something of it that was given up, because a sync of the log failed.
     let isUnsure = Atomic<Bool>(false)
     /// What it is to hold and does not yet.

@@ -93,6 +93,8 @@ struct RecoveryPlan {
         case .revoke(let first):
             drop { $0 >= first }
             if let cut, cut >= first { self.cut = nil }
+            // A block that is there again behind such a range has lost its image.
+            punched = punched.filter { $0.lowerBound < first }.map { $0.clamped(to: 0..<first) }
         case .punch(let first, let limit):
             guard first < limit else { return }
             drop { (first..<limit).contains($0) }
