@@ -27,9 +27,10 @@ extension Leadership {
     func answerLarge(_ thread: Int, _ process: () -> Void) {
         pthread_mutex_lock(mutex)
         while largeQueue.contains(thread) { pthread_cond_wait(conditions + thread, mutex) }
-        // Who asks for a longer time at once waits longer for it, and makes room for whoever wakes up: short requests do not wait for long ones, and it costs these next to nothing.
-        let isPolite = politeCount > 0 && coffer_set_slice(Self.longSlice) == 0
+        let isBesideShort = politeCount > 0
         pthread_mutex_unlock(mutex)
+        // Who asks for a longer time at once waits longer for it, and makes room for whoever wakes up: short requests do not wait for long ones, and it costs these next to nothing.
+        let isPolite = isBesideShort && coffer_set_slice(Self.longSlice) == 0
         process()
         if isPolite { _ = coffer_set_slice(0) }
         pthread_mutex_lock(mutex)
