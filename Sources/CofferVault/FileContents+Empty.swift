@@ -10,6 +10,7 @@ extension FileContents {
         _ scratch: Scratch, as newHeader: FileHeader? = nil, ofNothing: Bool = false
     ) throws(VaultError) {
         try drain()
+        if newHeader == nil, let logged { try makeSure(logged) }
         let old = header
         // What the disk has, which may be no header at all.
         let found =
@@ -32,7 +33,7 @@ extension FileContents {
                     .empty(oldHeader: oldBytes, newHeader: header.bytes),
                     payload: UnsafeRawBufferPointer(
                         start: scratch.probe + FileHeader.byteCount, count: BlockGeometry.overhead),
-                    isPromiseEnding: true
+                    isPromiseEnding: true, oldHeader: old.bytes
                 ) { () throws(VaultError) in try cutToNothing(scratch) }
             }
         } catch {

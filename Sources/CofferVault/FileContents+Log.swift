@@ -30,7 +30,7 @@ extension FileContents {
         {
             noteUnlogged(file, cuts: cutSize != nil)
             let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
-                try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+                try storeCovered(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, file)
             }
             log.end(ticket)
             if case .failure = outcome, cutSize != nil { file.isCutUntrue.store(true, ordering: .relaxed) }
@@ -53,13 +53,11 @@ extension FileContents {
         {
             // Recovery ends the file before the first of these that does not verify.
             defer { log.end(ticket) }
-            // A request that began before them may have logged some of them.
-            try drain()
             noteUnlogged(file, cuts: false)
             if firstBlock < BlockGeometry.blockCount(plainSize: size) {
                 file.hasUnloggedVersions.store(true, ordering: .relaxed)
             }
-            return try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: nil)
+            return try storeCovered(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: nil, file)
         }
         let total = (byteCount + BlockGeometry.storedCount - 1) / BlockGeometry.storedCount
         let present = max(1, BlockGeometry.blockCount(plainSize: size))
@@ -104,11 +102,25 @@ extension FileContents {
         }
         if let ticket {
             try commit(ticket, log, file)
-            // What was logged before this is in its place before it.
-            try drain()
             if growsUnlogged { noteGrowth(in: ticket.order, from: present, file) }
         }
-        try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+        try storeCovered(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize, file)
+    }
+
+    /// Stores what the log may have, too. Where the system refuses, it is the next sync that makes it void there: else a power cut after that would bring about what a program was
+    /// told had failed.
+    private func storeCovered(
+        _ images: UnsafeRawPointer, byteCount: Int, firstBlock: Int, cuttingTo cutSize: Int?, _ file: LoggedFile
+    ) throws(VaultError) {
+        do throws(VaultError) {
+            // A request that began earlier may have logged some of them: what was logged before is in its place before.
+            try drain()
+            try storeNow(images, byteCount: byteCount, firstBlock: firstBlock, cuttingTo: cutSize)
+        } catch {
+            file.hasRefusedImages.store(true, ordering: .relaxed)
+            file.hasUnloggedChanges.store(true, ordering: .releasing)
+            throw error
+        }
     }
 
     /// Leave for a change that no record has to come before for a power cut's sake, as long as the segment of `order` is active; nil where that is another, or the file has no
@@ -318,14 +330,16 @@ extension FileContents {
             || prefix.loadUnaligned(fromByteOffset: 8, as: UInt64.self) != 0
     }
 
-    /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once. With `isPromiseEnding` the file is like a new one after.
+    /// Runs what a record announces, once that is durable. Without a log, or in a new file, at once. With `isPromiseEnding` the file is like a new one after. `oldHeader`: the one that
+    /// the file has until then, where that is not ``header``. Without `hasWholeFile` what the log says that was given up is not made void first: that takes a lock on everything.
     func announcing(
         _ record: LogRecord, payload: UnsafeRawBufferPointer? = nil, isPromiseEnding: Bool = false,
-        _ body: () throws(VaultError) -> Void
+        oldHeader: [UInt8]? = nil, hasWholeFile: Bool = true, _ body: () throws(VaultError) -> Void
     ) throws(VaultError) {
         guard let log, let file = logged else { return try body() }
         try drain()
-        if let ticket = try coverNew(record, payload, log, file) {
+        let header = oldHeader ?? header.bytes
+        if let ticket = try coverNew(record, payload, header, log, file) {
             noteUnlogged(file, cuts: true)
             let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try body() }
             log.end(ticket)
@@ -340,17 +354,24 @@ extension FileContents {
             }
             return try outcome.get()
         }
-        try makeSure(file)
+        if file.isUnsure.load(ordering: .acquiring) {
+            guard hasWholeFile else {
+                noteCutOff()
+                return try unlogged(body)
+            }
+            try makeSure(file)
+        }
         noteUnlogged(file, cuts: true)
-        guard let ticket = try log.append([record], payload: payload, for: file, header: header.bytes) else {
+        guard let ticket = try log.append([record], payload: payload, for: file, header: header) else {
             return try body()
         }
         defer { log.end(ticket) }
-        try commit(ticket, log, file)
         do throws(VaultError) {
+            try commit(ticket, log, file)
             try body()
         } catch {
-            // It was said, and is not so.
+            // It was said, and is not so. Of an emptied file the log has a header that it does not get.
+            if case .empty = record { log.introduceAnew(file) }
             file.isUnsure.store(true, ordering: .releasing)
             throw error
         }
@@ -363,15 +384,16 @@ extension FileContents {
     /// Leave for what a record says of a new file, as ``cover(_:byteCount:firstBlock:isCut:before:within:_:_:_:)``: said where the log has records of it that would bring back
     /// what was there before.
     private func coverNew(
-        _ record: LogRecord, _ payload: UnsafeRawBufferPointer?, _ log: IntentLog, _ file: LoggedFile
+        _ record: LogRecord, _ payload: UnsafeRawBufferPointer?, _ header: [UInt8], _ log: IntentLog,
+        _ file: LoggedFile
     ) throws(VaultError) -> IntentLog.Ticket? {
         let order = file.newIn.load(ordering: .relaxed)
         guard order != 0, !file.isUnsure.load(ordering: .acquiring) else { return nil }
         guard case .empty = record else {
-            return try log.append([record], payload: payload, for: file, header: header.bytes, within: order)
+            return try log.append([record], payload: payload, for: file, header: header, within: order)
         }
         if log.knows(file, in: order) {
-            let ticket = try log.append([record], payload: payload, for: file, header: header.bytes, within: order)
+            let ticket = try log.append([record], payload: payload, for: file, header: header, within: order)
             if ticket != nil { file.isCutInLog.store(true, ordering: .relaxed) }
             return ticket
         }

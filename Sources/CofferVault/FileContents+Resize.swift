@@ -12,6 +12,7 @@ extension FileContents {
     }
 
     private func resizeNow(to newSize: Int, _ scratch: Scratch) throws(VaultError) {
+        try recoverFromFailure(scratch)
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         try drain()
@@ -51,6 +52,7 @@ extension FileContents {
     public func punch(offset: Int, count: Int, _ scratch: Scratch) throws(VaultError) {
         guard offset >= 0, count > 0, count <= Int.max - offset else { throw .system(.invalidArgument) }
         try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            try recoverFromFailure(scratch)
             ranges.lock(0, RangeLock.endless, exclusive: true)
             defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
             try punchLocked(offset: offset, count: count, scratch)
@@ -63,6 +65,7 @@ extension FileContents {
             throw .system(.fileTooLarge)
         }
         try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            try recoverFromFailure(scratch)
             ranges.lock(0, RangeLock.endless, exclusive: true)
             defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
             try punchLocked(offset: offset, count: count, scratch)
@@ -81,6 +84,7 @@ extension FileContents {
     }
 
     private func reserveNow(offset: Int, count: Int, keepSize: Bool, _ scratch: Scratch) throws(VaultError) {
+        try recoverFromFailure(scratch)
         ranges.lock(0, RangeLock.endless, exclusive: true)
         defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
         try drain()
@@ -204,11 +208,11 @@ extension FileContents {
         }
     }
 
-    /// Gives the space of blocks `first ..< limit` back, or stores zeros where the backing cannot.
-    func release(_ first: Int, _ limit: Int, _ scratch: Scratch) throws(VaultError) {
+    /// Gives the space of blocks `first ..< limit` back, or stores zeros where the backing cannot. `hasWholeFile`: the caller has a lock on everything, and not on these only.
+    func release(_ first: Int, _ limit: Int, hasWholeFile: Bool = true, _ scratch: Scratch) throws(VaultError) {
         touch()
         guard first < limit else { return }
-        try announcing(.punch(first: first, limit: limit)) { () throws(VaultError) in
+        try announcing(.punch(first: first, limit: limit), hasWholeFile: hasWholeFile) { () throws(VaultError) in
             try releaseNow(first, limit, scratch)
         }
     }

@@ -28,8 +28,8 @@ extension FileContents {
         // Not while images are being stored, which set the times back only then.
         let before = if let logged { try logged.pending.alone(status) } else { try status() }
         try finishEmptying(scratch)
-        if let logged { try makeSure(logged) }
         try cutSurplus()
+        if let logged { try makeSure(logged) }
         var isChanged = false
         defer { if isChanged { restoreTimes(before.st_atim, before.st_mtim.next) } }
         let last = BlockGeometry.blockCount(plainSize: size) - 1
@@ -45,6 +45,18 @@ extension FileContents {
             }
             knowledge.withLock { _ = $0.stale.remove(block) }
         }
+    }
+
+    /// Before a change of a file of which the log says what was given up: that is made void first, so that the change can go by way of the log, and neither a power cut nor
+    /// the end of the process brings about what programs were told had failed, over what was written since. Where the system still refuses that, the change fails as well.
+    func recoverFromFailure(_ scratch: Scratch) throws(VaultError) {
+        guard let logged, logged.isUnsure.load(ordering: .acquiring) else { return }
+        ranges.lock(0, RangeLock.endless, exclusive: true)
+        defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
+        try finishEmptying(scratch)
+        // While the log says how to do without what is behind the end.
+        try cutSurplus()
+        try makeSure(logged)
     }
 
     /// Cuts off what is stored behind the end, where that failed before: what is there must not become a part of the file, and a hole least of all.

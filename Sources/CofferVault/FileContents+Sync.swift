@@ -9,7 +9,7 @@ extension FileContents {
         guard file.hasUnsyncedCuts.load(ordering: .relaxed) else { return }
         // Cuts that could not be made yet among them.
         try drain()
-        try syncNow(dataOnly: true, log)
+        try syncUnasked(dataOnly: true, log, file)
         file.hasUnsyncedCuts.store(false, ordering: .relaxed)
     }
 
@@ -19,17 +19,37 @@ extension FileContents {
         file.growsIn.store(0, ordering: .relaxed)
         guard file.hasUnloggedVersions.load(ordering: .relaxed) else { return }
         try drain()
-        try syncNow(dataOnly: true, log)
+        try syncUnasked(dataOnly: true, log, file)
         file.hasUnloggedVersions.store(false, ordering: .relaxed)
     }
 
-    func syncNow(dataOnly: Bool, _ log: IntentLog) throws(VaultError) {
+    /// A sync that no program has asked for. Where it fails, the system does not tell that again: so whoever syncs next is told.
+    private func syncUnasked(dataOnly: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
+        do throws(VaultError) {
+            try syncNow(dataOnly: dataOnly, log)
+        } catch {
+            file.hasFailedUnasked.store(true, ordering: .releasing)
+            throw error
+        }
+    }
+
+    private func syncNow(dataOnly: Bool, _ log: IntentLog) throws(VaultError) {
         do throws(Errno) {
             try disk.sync(descriptor, dataOnly: dataOnly)
         } catch {
             log.noteFailedSync()
             throw .system(error)
         }
+    }
+
+    /// After a sync: what the log says of the file so far is void. After one that failed the system may take for written what it could not write, so what the log has is stored once more
+    /// instead, and the log emptied. `isWaitedFor`: returns once that is durable.
+    private func noteSynced(isWaitedFor: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
+        if log.hasFailedSync { return try log.checkpoint() }
+        let synced = LogRecord.synced(size: BlockGeometry.cipherSize(plainSize: size))
+        guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
+        defer { log.end(ticket) }
+        if isWaitedFor { try log.commit(ticket) }
     }
 
     /// After a failure: what the log says of blocks from `first` on is void.
@@ -51,23 +71,27 @@ extension FileContents {
     func voidLog() throws(VaultError) {
         guard let log, let file = logged else { return }
         try drain()
-        try syncNow(dataOnly: false, log)
-        file.hasUnloggedChanges.store(false, ordering: .relaxed)
-        file.hasUnsyncedCuts.store(false, ordering: .relaxed)
-        file.hasUnloggedVersions.store(false, ordering: .relaxed)
-        file.newIn.store(0, ordering: .relaxed)
-        file.growsIn.store(0, ordering: .relaxed)
-        guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
-        defer { log.end(ticket) }
-        try log.commit(ticket)
+        try syncUnasked(dataOnly: false, log, file)
+        try noteSynced(isWaitedFor: true, log, file)
+        noteAllSynced(file)
     }
 
-    private var synced: LogRecord { .synced(size: BlockGeometry.cipherSize(plainSize: size)) }
+    /// All that the file has is durable, and nothing that the log says of it counts. Not before that: who syncs at the same time must not take it for done.
+    private func noteAllSynced(_ file: LoggedFile) {
+        file.hasUnsyncedCuts.store(false, ordering: .relaxed)
+        file.hasUnloggedVersions.store(false, ordering: .relaxed)
+        file.hasRefusedImages.store(false, ordering: .relaxed)
+        file.growsIn.store(0, ordering: .relaxed)
+        file.newIn.store(0, ordering: .releasing)
+        file.hasUnloggedChanges.store(false, ordering: .releasing)
+    }
 
     /// Makes durable what the log does not hold, and waits for what it does.
     func syncLogged(dataOnly: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
         // Whoever finds nothing else to do comes after whoever did it: these are taken back only then.
-        if !file.hasUnloggedChanges.load(ordering: .acquiring), file.newIn.load(ordering: .acquiring) == 0 {
+        if !file.hasUnloggedChanges.load(ordering: .acquiring), file.newIn.load(ordering: .acquiring) == 0,
+            !file.isUnsure.load(ordering: .acquiring)
+        {
             try file.pending.commit(log)
             // Unless the log failed meanwhile, and somebody stored directly what it was to have.
             if !file.hasUnloggedChanges.load(ordering: .acquiring) {
@@ -85,28 +109,23 @@ extension FileContents {
             try drain()
             try syncNow(dataOnly: dataOnly, log)
             let hadCuts = file.hasUnsyncedCuts.load(ordering: .relaxed)
+            let isUntrue =
+                file.hasRefusedImages.load(ordering: .relaxed) || file.isUnsure.load(ordering: .relaxed)
             let wasNew = file.newIn.load(ordering: .relaxed) != 0
             // Where the log cannot take it, it says less than is true, and what comes next will fail or be logged.
             do throws(VaultError) {
-                if let ticket = try log.append([synced], for: file, header: header.bytes) {
-                    defer { log.end(ticket) }
-                    // What was cut must not be cut again.
-                    if hadCuts { try log.commit(ticket) }
-                }
+                // What was cut must not be cut again, nor what failed be made.
+                try noteSynced(isWaitedFor: hadCuts || isUntrue, log, file)
             } catch {
                 log.noteFailedSync()
-                if wasNew {
+                if wasNew || isUntrue {
                     // What the log has of it nobody has waited for, cuts among it.
                     file.isUnsure.store(true, ordering: .relaxed)
                     throw error
                 }
             }
-            // Not before: who syncs at the same time must not take it for done. Nobody changes anything meanwhile.
-            file.hasUnsyncedCuts.store(false, ordering: .relaxed)
-            file.hasUnloggedVersions.store(false, ordering: .relaxed)
-            file.growsIn.store(0, ordering: .relaxed)
-            file.newIn.store(0, ordering: .releasing)
-            file.hasUnloggedChanges.store(false, ordering: .releasing)
+            // Nobody changes anything meanwhile.
+            noteAllSynced(file)
         }
     }
 }

@@ -34,6 +34,7 @@ extension FileContents {
         while done < count {
             let position = offset + done
             let room = (Scratch.blockLimit - 2) * BlockGeometry.plainCount
+            try recoverFromFailure(scratch)
             let pass = min(count - done, room - position % BlockGeometry.plainCount)
             try writePass(data + done, count: pass, at: position, scratch)
             done += pass
@@ -253,7 +254,7 @@ extension FileContents {
                         scratch.cipherText + (block - first) * BlockGeometry.storedCount,
                         byteCount: count + BlockGeometry.overhead, firstBlock: block, scratch)
                 } catch {
-                    try giveUp(block, scratch)
+                    try release(block, block + 1, hasWholeFile: false, scratch)
                     continue
                 }
             }
@@ -261,13 +262,4 @@ extension FileContents {
         }
     }
 
-    /// Makes zeros of a block that is neither old nor new. What the log says that was given up is not made void here: that takes the whole file.
-    private func giveUp(_ block: Int, _ scratch: Scratch) throws(VaultError) {
-        guard let logged, logged.isUnsure.load(ordering: .acquiring) else {
-            return try release(block, block + 1, scratch)
-        }
-        touch()
-        noteCutOff()
-        try unlogged { () throws(VaultError) in try releaseNow(block, block + 1, scratch) }
-    }
 }

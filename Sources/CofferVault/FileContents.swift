@@ -214,9 +214,19 @@ public final class FileContents: @unchecked Sendable {
 
     /// Makes everything written so far durable, permissions taken back first.
     public func sync(dataOnly: Bool, _ scratch: Scratch) throws(VaultError) {
-        try settle(scratch)
-        if let log, let logged { return try syncLogged(dataOnly: dataOnly, log, logged) }
-        try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
+        guard let log, let logged else {
+            try settle(scratch)
+            return try system { () throws(Errno) in try disk.sync(descriptor, dataOnly: dataOnly) }
+        }
+        do throws(VaultError) {
+            try settle(scratch)
+            try syncLogged(dataOnly: dataOnly, log, logged)
+        } catch {
+            // Whatever failed until now, the program is told by this.
+            logged.hasFailedUnasked.store(false, ordering: .relaxed)
+            throw error
+        }
+        if logged.hasFailedUnasked.exchange(false, ordering: .acquiringAndReleasing) { throw .system(.ioError) }
     }
 
     /// Notes that a program has read: the driver's own reading leaves the time of access as it is, so the system is shown one that does not, once after

@@ -93,6 +93,10 @@ struct KilledWriteTests {
         var isDead = false
         /// What the file may be; while a change is under way, with it or without.
         private(set) var states: [[UInt8]] = [[]]
+        /// What the file was to be by changes that failed, with none since that did not: these may be found made later, too.
+        private var failed: [[UInt8]] = []
+        /// What blocks may be as well, by their number: a write that failed may be found made later, as long as nothing else was written there.
+        private var alternatives: [Int: [[UInt8]]] = [:]
         /// Writes in the middle of which it was killed.
         private(set) var isTorn = false
 
@@ -115,7 +119,19 @@ struct KilledWriteTests {
             let after = change.applied(to: before)
             states = [before, after]
             try change.apply(to: file, after, scratch)
+            // Else nobody was told that it is done.
+            if isDead { return }
             states = [after]
+            failed = []
+            for block in alternatives.keys where !same(Self.block(block, before), Self.block(block, after)) {
+                alternatives[block] = nil
+            }
+        }
+
+        /// A block's bytes, zeros where there are none.
+        private static func block(_ number: Int, _ bytes: [UInt8]) -> [UInt8] {
+            let part = bytes.dropFirst(number * 4096).prefix(4096)
+            return part + [UInt8](repeating: 0, count: 4096 - part.count)
         }
 
         /// Tries a change of which a call is refused, on the file itself: of what the log gets, nothing is. Whether it was.
@@ -151,9 +167,50 @@ struct KilledWriteTests {
             #expect(refused == 2)
         }
 
-        /// Works until it is killed, in some call.
-        func work() {
-            callsLeft = 1 + random.below(400)
+        /// Makes some changes, in every other of which a call fails, some of them in the middle of a write. Afterwards the file is what it reads as; false where it does not read.
+        func fail() -> Bool {
+            for _ in 0..<(1 + random.below(4)) {
+                let wanted = Change.random(&random, size: file.size)
+                var callsLeft = random.below(2) == 0 ? Int.max : 1 + random.below(6)
+                disk.onCall = { [self] _, part throws(Errno) in
+                    callsLeft -= 1
+                    guard callsLeft == 0 else { return }
+                    part = random.below(3) * SimulatedDisk.pageCount / 2
+                    throw .ioError
+                }
+                do {
+                    try change(wanted)
+                } catch {
+                    // What it is now is what counts.
+                }
+                disk.onCall = nil
+                let wantedBytes = states.last ?? []
+                do {
+                    states = [try file.readBytes(file.size, at: 0, scratch)]
+                } catch {
+                    return false
+                }
+                if !same(wantedBytes, states[0]) { failed.append(wantedBytes) }
+                for block in 0..<(wantedBytes.count + 4095) / 4096 {
+                    let bytes = Self.block(block, wantedBytes)
+                    if !same(bytes, Self.block(block, states[0])) { alternatives[block, default: []].append(bytes) }
+                }
+            }
+            return true
+        }
+
+        /// Makes some changes of which none fails, and syncs: from then on the file is that to the byte.
+        func settleDown() throws {
+            // What failed while nobody waited for it is told once, to whoever syncs next.
+            if (try? change(.sync)) == nil { try change(.sync) }
+            for _ in 0..<random.below(4) { try change(Change.random(&random, size: file.size)) }
+            try change(.sync)
+            alternatives = [:]
+        }
+
+        /// Works until it is killed, in some call, of the next so many.
+        func work(within calls: Int = 400) {
+            callsLeft = 1 + random.below(calls)
             disk.onTear = { [self] count, offset in
                 callsLeft -= 1
                 guard callsLeft == 0 else { return nil }
@@ -172,22 +229,38 @@ struct KilledWriteTests {
                     throw .ioError
                 }
             }
+            var isTold = false
             while !isDead {
+                let next = Change.random(&random, size: file.size)
                 do {
-                    try change(Change.random(&random, size: file.size))
+                    try change(next)
                 } catch {
-                    #expect(isDead, "\(error)")
-                    return
+                    if isDead { return }
+                    // What failed before, while nobody waited for it, is told once.
+                    guard case .sync = next, !isTold else {
+                        Issue.record(error)
+                        return
+                    }
+                    isTold = true
                 }
             }
         }
 
+        /// What is pending holds on to the file, which would stay in memory.
+        func close() {
+            disk.onCall = nil
+            disk.onTear = nil
+            // It is stored, and throws all the same where the log failed.
+            _ = Result { () throws(VaultError) in try file.drain() }
+        }
+
         /// What is wrong with what the next process finds; nil for nothing.
-        func check() throws -> String? {
-            let left = disk.crashed(.nothing, &random)
+        func check(_ loss: SimulatedDisk.Loss = .nothing) throws -> String? {
+            let left = disk.crashed(loss, &random)
             let report = try left.recover(ring, scratch)
             if let failure = report.failed.first { return "not recovered: \(failure.error)" }
             let contents = try left.openFile(name, ring, scratch)
+            let states = states + failed
             let sizes = states.map(\.count)
             let limit = (sizes.max().map { ($0 + 4095) / 4096 * 4096 }) ?? 0
             if contents.size < sizes.min() ?? 0 || contents.size > limit {
@@ -196,9 +269,9 @@ struct KilledWriteTests {
             let found = try contents.readBytes(contents.size, at: 0, scratch)
             for start in stride(from: 0, to: found.count, by: 4096) {
                 let block = Array(found[start..<min(start + 4096, found.count)])
-                let isOneOfThem = states.contains { state in
-                    let part = state.dropFirst(start).prefix(block.count)
-                    return same(block, part + [UInt8](repeating: 0, count: block.count - part.count))
+                let number = start / 4096
+                let isOneOfThem = (states.map { Self.block(number, $0) } + (alternatives[number] ?? [])).contains {
+                    same(block, Array($0.prefix(block.count)))
                 }
                 if !isOneOfThem { return "a block at \(start) that it never had; \(sizes)" }
             }
@@ -216,14 +289,59 @@ struct KilledWriteTests {
         for seed in first..<(first + UInt64(count)) {
             let killing = try Killing(past, seed: seed, ring, scratch)
             killing.work()
-            killing.disk.onCall = nil
-            killing.disk.onTear = nil
             let wrong = try killing.check()
             #expect(wrong == nil, "seed \(seed), \(past)")
             if wrong != nil { return }
             torn += killing.isTorn ? 1 : 0
+            killing.close()
         }
         #expect(torn > count / 20)
+    }
+
+    /// Calls fail, and what is left of the file is what programs see from then on. It is killed soon.
+    @Test(arguments: Past.allCases) func whatIsThereAfterFailuresStays(past: Past) throws {
+        let first = environmentNumber("COFFER_FIRST_SEED").map { UInt64($0) } ?? UInt64.random(in: 0..<1 << 40)
+        let (ring, scratch) = (try fixedRing(), try Scratch())
+        print("first seed of killed writes after failures: \(first)")
+        let count = environmentNumber("COFFER_KILLED_WRITES") ?? 150
+        var seen = 0
+        for seed in first..<(first + UInt64(count)) {
+            let killing = try Killing(past, seed: seed, ring, scratch)
+            guard killing.fail() else { continue }
+            killing.work(within: 40)
+            let wrong = try killing.check()
+            #expect(wrong == nil, "seed \(seed), \(past)")
+            if wrong != nil { return }
+            seen += 1
+            killing.close()
+        }
+        #expect(seen > count / 2)
+    }
+
+    /// As above, but it is synced afterwards, and then the power goes.
+    @Test(arguments: Past.allCases) func whatIsSyncedAfterFailuresStays(past: Past) throws {
+        let first = environmentNumber("COFFER_FIRST_SEED").map { UInt64($0) } ?? UInt64.random(in: 0..<1 << 40)
+        let (ring, scratch) = (try fixedRing(), try Scratch())
+        print("first seed of power cuts after failures: \(first)")
+        let count = environmentNumber("COFFER_KILLED_WRITES") ?? 150
+        var seen = 0
+        for seed in first..<(first + UInt64(count)) {
+            let killing = try Killing(past, seed: seed, ring, scratch)
+            guard killing.fail() else { continue }
+            do {
+                try killing.settleDown()
+            } catch {
+                Issue.record("seed \(seed), \(past): \(error)")
+                return
+            }
+            let loss = SimulatedDisk.Loss.allCases[Int(seed % UInt64(SimulatedDisk.Loss.allCases.count))]
+            let wrong = try killing.check(loss)
+            #expect(wrong == nil, "seed \(seed), \(past), \(loss)")
+            if wrong != nil { return }
+            seen += 1
+            killing.close()
+        }
+        #expect(seen > count / 2)
     }
 
     /// What the system refused to make of a new file is not made by recovery either, whatever was written since.

@@ -48,7 +48,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     static let root: Int32 = 1
     /// Called before each change.
     var onChange: (() -> Void)?
-    /// Called before each call that may fail; what it throws, the call throws. A write of which `part` says a number of bytes does so many first.
+    /// Called before each call that may fail; what it throws, the call throws. A write of which `part` says a number of bytes does so many first, but
+    /// never the last eighth, which may be zeros by chance, as what is there already.
     var onCall: ((_ name: String, _ part: inout Int?) throws(Errno) -> Void)?
 
     /// Called before each write with its size and where it begins: of how many bytes of it a process that is killed in it leaves; nil where it is not.
@@ -240,7 +241,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         do throws(Errno) {
             try onCall?("write", &part)
         } catch {
-            if let part { writeNow(try file(descriptor), buffer, min(part, count), offset) }
+            if let part { writeNow(try file(descriptor), buffer, min(part, count * 7 / 8), offset) }
             throw error
         }
         onChange?()

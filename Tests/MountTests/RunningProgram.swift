@@ -78,6 +78,16 @@ final class RunningProgram: Sendable {
         }
     }
 
+    /// Returns once the program has read so many bytes, of whatever, or has ended.
+    func waitUntilRead(_ count: Int) {
+        while poll() == nil {
+            let counters = (try? String(contentsOfFile: "/proc/\(id)/io", encoding: .utf8)) ?? ""
+            let line = counters.split(separator: "\n").first { $0.hasPrefix("rchar: ") }
+            if let line, let read = Int(line.dropFirst("rchar: ".count)), read >= count { return }
+            usleep(500)
+        }
+    }
+
     /// Sends a signal to the program and what it started.
     func signal(_ number: Int32) {
         if poll() == nil { kill(-id, number) }

@@ -353,7 +353,7 @@ struct SealTests {
         for number in 0..<10 {
             let program = try CofferProgram.start(
                 ["seal", "--full", "--key-file", "k", "vault"], in: vault.directory)
-            usleep(UInt32(400_000 + number * 40_000))
+            program.waitUntilRead(10_000_000 + number * 25_000_000)
             program.signal(SIGKILL)
             if program.wait(seconds: 60) != 0 { ways += 1 }
             #expect(try verify("vault", 0, ["--key-file", "k", "--threads", "2"]).result == "whole")
@@ -363,7 +363,7 @@ struct SealTests {
         #expect(try vault.shell("ls vault/coffer.seals | grep -c new || true") == "0")
         try vault.shell("printf X | dd of=\(big) bs=1 seek=5000 conv=notrunc status=none")
         let program = try CofferProgram.start(["verify", "--key-file", "k", "vault"], in: vault.directory)
-        usleep(700_000)
+        program.waitUntilRead(200_000_000)
         program.signal(SIGINT)
         _ = program.wait(seconds: 60)
         let found = try verify("vault", 15, ["--resume", "--key-file", "k"])

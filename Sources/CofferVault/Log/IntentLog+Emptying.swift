@@ -38,7 +38,7 @@ extension IntentLog {
         while !isStopping {
             let now = Int64(time(nil))
             do throws(VaultError) {
-                try applyPendingLocked()
+                try applyPendingLocked(tellsAll: true)
             } catch {
                 if failedAt == nil { onTrouble(error) }
                 failedAt = now
@@ -72,8 +72,8 @@ extension IntentLog {
         hasKeeper = false
     }
 
-    /// Stores in the files what the log has for them.
-    private func applyPendingLocked() throws(VaultError) {
+    /// Stores in the files what the log has for them. Where that was done though the log could not be made durable, it throws only with `tellsAll`.
+    private func applyPendingLocked(tellsAll: Bool = false) throws(VaultError) {
         let files = pendingFiles
         pendingFiles = [:]
         pendingBytes = 0
@@ -83,12 +83,13 @@ extension IntentLog {
             unlock()
             let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try file.pending.apply(self) }
             lock()
-            if !file.pending.isEmpty {
+            let isLeft = !file.pending.isEmpty
+            if isLeft {
                 pendingFiles[key] = file
                 file.isPending = true
                 signal()
             }
-            if case .failure(let error) = outcome { failure = error }
+            if case .failure(let error) = outcome, isLeft || tellsAll { failure = error }
         }
         if let failure { throw failure }
     }
@@ -233,6 +234,13 @@ extension IntentLog {
             mustRewrite = true
             throw error
         }
+    }
+
+    /// A sync failed, and what the log has was not stored once more since.
+    var hasFailedSync: Bool {
+        lock()
+        defer { unlock() }
+        return mustRewrite
     }
 
     /// A sync of a file failed: what the log says of it may be on no disk.

@@ -38,6 +38,10 @@ public final class LoggedFile: @unchecked Sendable {
     let hasUnsyncedCuts = Atomic<Bool>(false)
     /// Blocks that it was growing by were stored more than once since it was synced, and the log does not know of it: with a power cut an older one may come back.
     let hasUnloggedVersions = Atomic<Bool>(false)
+    /// The log has images that the system refused to store: they are void once the log says, durably, that the file was synced.
+    let hasRefusedImages = Atomic<Bool>(false)
+    /// A sync of it failed that no program had asked for, and none has been told yet.
+    let hasFailedUnasked = Atomic<Bool>(false)
     /// The log says that it was cut, or emptied, and not that it has grown since: nobody need have waited for that.
     let isCutInLog = Atomic<Bool>(false)
     /// The log says of a cut, which is under way, what the system refused.
