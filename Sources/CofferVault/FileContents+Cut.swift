@@ -43,7 +43,13 @@ extension FileContents {
                     $0.stale.insert(last)
                 }
             case .damaged, nil:
-                if try !isUndone(to: newSize, last, oldCount: oldCount, scratch) { return }
+                do throws(VaultError) {
+                    if try !isUndone(to: newSize, last, oldCount: oldCount, scratch) { return }
+                } catch {
+                    // The log says that it is cut, and what the file has nobody knows.
+                    logged?.isUnsure.store(true, ordering: .releasing)
+                    throw error
+                }
             }
             // Not before the old block is back.
             noteRefusedCut()

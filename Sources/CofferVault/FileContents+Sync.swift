@@ -55,15 +55,26 @@ extension FileContents {
     /// After a failure: what the log says of blocks from `first` on is void.
     func revoke(from first: Int) throws(VaultError) {
         guard let log, let file = logged else { return }
+        var failure: VaultError?
         do throws(VaultError) {
-            try drain()
+            do throws(VaultError) {
+                try drain()
+            } catch {
+                // Where the segment failed, all is stored, and there is another one that can be told.
+                guard file.pending.isEmpty else { throw error }
+                failure = error
+            }
             file.growsIn.store(0, ordering: .relaxed)
-            guard let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) else { return }
-            defer { log.end(ticket) }
-            try log.commit(ticket)
+            if let ticket = try log.append([.revoke(first: first)], for: file, header: header.bytes) {
+                defer { log.end(ticket) }
+                try log.commit(ticket)
+            }
         } catch {
+            failure = error
+        }
+        if let failure {
             file.isUnsure.store(true, ordering: .relaxed)
-            throw error
+            throw failure
         }
     }
 

@@ -17,19 +17,27 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         var versions: [Int: [[UInt8]]] = [:]
         /// Likewise.
         var sizes = [0]
+        /// What the disk has of pages that the system takes for written, after a sync that failed.
+        var lost: [Int: [UInt8]] = [:]
         var number: UInt = 0
         var born = time(nil)
 
         func page(_ index: Int) -> [UInt8] { pages[index] ?? [UInt8](repeating: 0, count: pageCount) }
 
         func put(_ index: Int, _ page: [UInt8]) {
-            versions[index, default: [self.page(index)]].append(page)
+            let durable = lost.removeValue(forKey: index) ?? self.page(index)
+            versions[index, default: [durable]].append(page)
             pages[index] = page
         }
 
         func setSize(_ size: Int) {
             self.size = size
             sizes.append(size)
+        }
+
+        func failSync() {
+            for (index, versions) in versions { lost[index] = versions[0] }
+            versions = [:]
         }
 
         func sync() {
@@ -60,6 +68,13 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     /// Where the last write went, or was to go.
     private(set) var lastWritten: Int32 = -1
+    /// Likewise of syncs.
+    private(set) var lastSynced: Int32 = -1
+
+    /// After a sync that fails, no later one stores what that was to, as long as it is not changed again: as Linux does it.
+    var losesWhatItCannotSync = false
+    /// Such a sync has failed, of the whole file system or of a file.
+    private(set) var hasLost = false
 
     /// Runs something while nothing fails.
     func pausingCalls(_ body: () -> Void) {
@@ -94,7 +109,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         other.nextNumber = nextNumber
         for (name, file) in files.sorted(by: { $0.key < $1.key }) {
             let left = File()
-            left.pages = file.pages
+            left.pages = file.pages.merging(file.lost) { $1 }
             for (index, versions) in file.versions.sorted(by: { $0.key < $1.key }) {
                 switch loss {
                 case .anything, .sizes: left.pages[index] = versions[random.below(versions.count)]
@@ -294,14 +309,31 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     }
 
     override func sync(_ descriptor: Int32, dataOnly: Bool = false) throws(Errno) {
-        try called("sync")
+        lastSynced = descriptor
+        do throws(Errno) {
+            try called("sync")
+        } catch {
+            if losesWhatItCannotSync {
+                hasLost = true
+                try file(descriptor).failSync()
+            }
+            throw error
+        }
         onSync?(descriptor)
         onChange?()
         try file(descriptor).sync()
     }
 
     override func syncFileSystem(_ descriptor: Int32) throws(Errno) {
-        try called("syncfs")
+        do throws(Errno) {
+            try called("syncfs")
+        } catch {
+            if losesWhatItCannotSync {
+                hasLost = true
+                for file in files.values { file.failSync() }
+            }
+            throw error
+        }
         onChange?()
         for file in files.values { file.sync() }
     }
