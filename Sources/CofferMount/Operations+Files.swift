@@ -98,10 +98,13 @@ extension Operations {
             Operations.onFile(request, info) { fileSystem, handle, contents, worker, scratch throws(VaultError) in
                 worker.expectWait()
                 // The time need not be durable, and is not the last one yet.
-                if dataOnly != 0 {
-                    try contents.settle(scratch)
-                } else {
-                    try fileSystem.finishWrites(handle.inode, contents, scratch)
+                if dataOnly == 0 {
+                    do throws(VaultError) {
+                        try fileSystem.finishWrites(handle.inode, contents, scratch)
+                    } catch {
+                        contents.noteFailureTold()
+                        throw error
+                    }
                 }
                 try contents.sync(dataOnly: dataOnly != 0, scratch)
                 FuseRequest.reply(request, error: 0)

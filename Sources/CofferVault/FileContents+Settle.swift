@@ -29,7 +29,7 @@ extension FileContents {
         let before = if let logged { try logged.pending.alone(status) } else { try status() }
         try finishEmptying(scratch)
         try cutSurplus()
-        if let logged { try makeSure(logged) }
+        if let logged { try makeSureUnasked(logged) }
         var isChanged = false
         defer { if isChanged { restoreTimes(before.st_atim, before.st_mtim.next) } }
         let last = BlockGeometry.blockCount(plainSize: size) - 1
@@ -57,6 +57,18 @@ extension FileContents {
         // While the log says how to do without what is behind the end.
         try cutSurplus()
         try makeSure(logged)
+    }
+
+    /// As ``makeSure(_:)``, while no program waits. The system tells a sync that failed once only: so whoever syncs next is told, unless that is so already.
+    private func makeSureUnasked(_ file: LoggedFile) throws(VaultError) {
+        do throws(VaultError) {
+            try makeSure(file)
+        } catch {
+            if !file.isFailureTold.load(ordering: .acquiring) {
+                file.hasUntoldFailure.store(true, ordering: .releasing)
+            }
+            throw error
+        }
     }
 
     /// Cuts off what is stored behind the end, where that failed before: what is there must not become a part of the file, and a hole least of all.

@@ -9,7 +9,7 @@ extension FileContents {
         guard file.hasUnsyncedCuts.load(ordering: .relaxed) else { return }
         // Cuts that could not be made yet among them.
         try drain()
-        try syncUnasked(dataOnly: true, log, file)
+        try syncNow(dataOnly: true, log)
         file.hasUnsyncedCuts.store(false, ordering: .relaxed)
     }
 
@@ -19,18 +19,8 @@ extension FileContents {
         file.growsIn.store(0, ordering: .relaxed)
         guard file.hasUnloggedVersions.load(ordering: .relaxed) else { return }
         try drain()
-        try syncUnasked(dataOnly: true, log, file)
+        try syncNow(dataOnly: true, log)
         file.hasUnloggedVersions.store(false, ordering: .relaxed)
-    }
-
-    /// A sync that no program has asked for. Where it fails, the system does not tell that again: so whoever syncs next is told.
-    private func syncUnasked(dataOnly: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
-        do throws(VaultError) {
-            try syncNow(dataOnly: dataOnly, log)
-        } catch {
-            file.hasFailedUnasked.store(true, ordering: .releasing)
-            throw error
-        }
     }
 
     private func syncNow(dataOnly: Bool, _ log: IntentLog) throws(VaultError) {
@@ -45,7 +35,8 @@ extension FileContents {
     /// After a sync: what the log says of the file so far is void. After one that failed the system may take for written what it could not write, so what the log has is stored once more
     /// instead, and the log emptied. `isWaitedFor`: returns once that is durable.
     private func noteSynced(isWaitedFor: Bool, _ log: IntentLog, _ file: LoggedFile) throws(VaultError) {
-        if log.hasFailedSync { return try log.checkpoint() }
+        // Of a new file the log promises nothing.
+        if log.hasFailedSync, file.newIn.load(ordering: .relaxed) == 0 { return try log.checkpoint() }
         let synced = LogRecord.synced(size: BlockGeometry.cipherSize(plainSize: size))
         guard let ticket = try log.append([synced], for: file, header: header.bytes) else { return }
         defer { log.end(ticket) }
@@ -82,7 +73,7 @@ extension FileContents {
     func voidLog() throws(VaultError) {
         guard let log, let file = logged else { return }
         try drain()
-        try syncUnasked(dataOnly: false, log, file)
+        try syncNow(dataOnly: false, log)
         try noteSynced(isWaitedFor: true, log, file)
         noteAllSynced(file)
     }

@@ -14,8 +14,13 @@ extension FileContents {
     ) throws(VaultError) {
         // Of another write it is not, whatever becomes of this one.
         defer { scratch.ahead = nil }
-        try inTurn(exclusive: true, scratch) { () throws(VaultError) in
-            try writeNow(data, count: count, at: offset, scratch)
+        do throws(VaultError) {
+            try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+                try writeNow(data, count: count, at: offset, scratch)
+            }
+        } catch {
+            logged?.isFailureTold.store(true, ordering: .releasing)
+            throw error
         }
     }
 

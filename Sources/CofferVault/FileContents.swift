@@ -222,11 +222,16 @@ public final class FileContents: @unchecked Sendable {
             try settle(scratch)
             try syncLogged(dataOnly: dataOnly, log, logged)
         } catch {
-            // Whatever failed until now, the program is told by this.
-            logged.hasFailedUnasked.store(false, ordering: .relaxed)
+            noteFailureTold()
             throw error
         }
-        if logged.hasFailedUnasked.exchange(false, ordering: .acquiringAndReleasing) { throw .system(.ioError) }
+        logged.isFailureTold.store(false, ordering: .relaxed)
+        if logged.hasUntoldFailure.exchange(false, ordering: .acquiringAndReleasing) { throw .system(.ioError) }
+    }
+
+    /// A program that syncs is being told of a failure: whatever failed until now, it is told by this.
+    public func noteFailureTold() {
+        logged?.hasUntoldFailure.store(false, ordering: .relaxed)
     }
 
     /// Notes that a program has read: the driver's own reading leaves the time of access as it is, so the system is shown one that does not, once after

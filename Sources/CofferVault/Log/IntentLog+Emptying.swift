@@ -81,15 +81,16 @@ extension IntentLog {
         var failure: VaultError?
         for (key, file) in files {
             unlock()
-            let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in try file.pending.apply(self) }
+            let outcome: Result<Void, VaultError> = Result { () throws(VaultError) in
+                try file.pending.apply(self, tellsAll: tellsAll)
+            }
             lock()
-            let isLeft = !file.pending.isEmpty
-            if isLeft {
+            if !file.pending.isEmpty {
                 pendingFiles[key] = file
                 file.isPending = true
                 signal()
             }
-            if case .failure(let error) = outcome, isLeft || tellsAll { failure = error }
+            if case .failure(let error) = outcome { failure = error }
         }
         if let failure { throw failure }
     }
@@ -185,7 +186,13 @@ extension IntentLog {
         while segments[index].users > 0 || segments[index].isSyncing {
             if pendingFiles.isEmpty { wait() } else { try applyPendingLocked() }
         }
-        if mustRewrite { try rewriteLocked() }
+        if mustRewrite {
+            // The system tells each sync of the file system once of what could not be written before: storing it once more is the answer to that.
+            unlock()
+            _ = Result { () throws(Errno) in try disk.syncFileSystem(rootDescriptor) }
+            lock()
+            try rewriteLocked()
+        }
         let descriptor = segments[index].descriptor
         unlock()
         let outcome: Result<Void, Errno> = Result { () throws(Errno) in
@@ -201,7 +208,7 @@ extension IntentLog {
         }
         segments[index].isEmpty = true
         let order = segments[index].order
-        files = files.filter { $0.value.lastOrder > order }
+        files = files.filter { $0.value.lastOrder > order || $0.value.hasUntoldFailure.load(ordering: .relaxed) }
     }
 
     /// Stores once more what the log says of files, because a sync has failed: while nobody writes, so that what is in the log is the last there is.

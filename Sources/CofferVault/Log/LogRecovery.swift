@@ -147,17 +147,29 @@ public struct LogRecovery {
         try read(descriptors, leftovers: [])
         // A segment that cannot be read says nothing, and is not done with.
         if let failure = report.failed.first { throw failure.error }
+        var failure: VaultError?
         for plan in try plan(sources.filter { $0.trust == .own }).files where !plan.isEmpty {
-            guard let (descriptor, header) = try find(plan) else { continue }
-            let file = try FileContents(
-                recovering: descriptor, disk: disk, ring: ring, header: header, size: 0)
-            let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
-            // What was given up is in the log too.
-            guard raw == plan.header else { continue }
-            // No program changes it meanwhile, and none has by this.
-            let known = try system { () throws(Errno) in try disk.status(descriptor) }
-            try alone(known) { () throws(VaultError) in try store(plan, file) }
+            do throws(VaultError) {
+                try rewrite(plan, alone: alone)
+            } catch {
+                // The others are stored all the same.
+                failure = error
+            }
         }
+        if let failure { throw failure }
+    }
+
+    private mutating func rewrite(
+        _ plan: RecoveryPlan, alone: (stat, () throws(VaultError) -> Void) throws(VaultError) -> Void
+    ) throws(VaultError) {
+        guard let (descriptor, header) = try find(plan) else { return }
+        let file = try FileContents(recovering: descriptor, disk: disk, ring: ring, header: header, size: 0)
+        let raw = try system { () throws(Errno) in try disk.readBytes(descriptor, limit: FileHeader.byteCount) }
+        // What was given up is in the log too.
+        guard raw == plan.header else { return }
+        // No program changes it meanwhile, and none has by this.
+        let known = try system { () throws(Errno) in try disk.status(descriptor) }
+        try alone(known) { () throws(VaultError) in try store(plan, file) }
     }
 
     private func store(_ plan: RecoveryPlan, _ file: FileContents) throws(VaultError) {

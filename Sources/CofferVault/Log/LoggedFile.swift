@@ -40,8 +40,10 @@ public final class LoggedFile: @unchecked Sendable {
     let hasUnloggedVersions = Atomic<Bool>(false)
     /// The log has images that the system refused to store: they are void once the log says, durably, that the file was synced.
     let hasRefusedImages = Atomic<Bool>(false)
-    /// A sync of it failed that no program had asked for, and none has been told yet.
-    let hasFailedUnasked = Atomic<Bool>(false)
+    /// It could not be synced while no program waited for that, and none has been told yet.
+    let hasUntoldFailure = Atomic<Bool>(false)
+    /// A write failed, which the system tells whoever syncs next without asking for a sync.
+    let isFailureTold = Atomic<Bool>(false)
     /// The log says that it was cut, or emptied, and not that it has grown since: nobody need have waited for that.
     let isCutInLog = Atomic<Bool>(false)
     /// The log says of a cut, which is under way, what the system refused.

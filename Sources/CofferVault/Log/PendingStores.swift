@@ -163,8 +163,8 @@ final class PendingStores: @unchecked Sendable {
     }
 
     /// Stores everything in the file, once it is durable in the log. The file's times stay. Where the log cannot be made durable that is done all the same,
-    /// and told.
-    func apply(_ log: IntentLog) throws(VaultError) {
+    /// and told, unless `tellsAll` is false.
+    func apply(_ log: IntentLog, tellsAll: Bool = true) throws(VaultError) {
         if isEmpty { return }
         var failure: VaultError?
         let committed = snapshot()
@@ -179,12 +179,10 @@ final class PendingStores: @unchecked Sendable {
             let batch = snapshot().stores.filter { $0.sequence <= last }
             let (done, released, outcome) = store(batch, isProtected: failure == nil, log.kept)
             for store in batch.prefix(done) { log.end(store.ticket) }
-            if let failure {
-                log.noteFailedSync()
-                throw failure
-            }
             withExtendedLifetime(released) {}
+            if failure != nil { log.noteFailedSync() }
             if case .failure(let error) = outcome { throw .system(error) }
+            if let failure, tellsAll { throw failure }
         }
     }
 
