@@ -75,6 +75,8 @@ extension Operations {
                     }
                 } catch {
                     fileSystem.noteFailedWrite(handle.inode, error)
+                    // What was written back, and not by a program that waits for it.
+                    if fileSystem.keepsCache { contents.noteFailureIsKernels() }
                     throw error
                 }
                 fileSystem.writeOrder.leave(worker.number)

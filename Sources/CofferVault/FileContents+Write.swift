@@ -14,13 +14,8 @@ extension FileContents {
     ) throws(VaultError) {
         // Of another write it is not, whatever becomes of this one.
         defer { scratch.ahead = nil }
-        do throws(VaultError) {
-            try inTurn(exclusive: true, scratch) { () throws(VaultError) in
-                try writeNow(data, count: count, at: offset, scratch)
-            }
-        } catch {
-            logged?.isFailureTold.store(true, ordering: .releasing)
-            throw error
+        try inTurn(exclusive: true, scratch) { () throws(VaultError) in
+            try writeNow(data, count: count, at: offset, scratch)
         }
     }
 
@@ -266,5 +261,4 @@ extension FileContents {
             knowledge.withLock { $0.stale.formUnion($0.holes.fill(block, block)) }
         }
     }
-
 }

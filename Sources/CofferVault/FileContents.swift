@@ -229,6 +229,11 @@ public final class FileContents: @unchecked Sendable {
         if logged.hasUntoldFailure.exchange(false, ordering: .acquiringAndReleasing) { throw .system(.ioError) }
     }
 
+    /// A write failed of which the kernel tells whoever syncs next, before it asks for a sync.
+    public func noteFailureIsKernels() {
+        logged?.isFailureTold.store(true, ordering: .releasing)
+    }
+
     /// A program that syncs is being told of a failure: whatever failed until now, it is told by this.
     public func noteFailureTold() {
         logged?.hasUntoldFailure.store(false, ordering: .relaxed)

@@ -56,8 +56,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     static let root: Int32 = 1
     /// Called before each change.
     var onChange: (() -> Void)?
-    /// Called before each call that may fail; what it throws, the call throws. A write of which `part` says a number of bytes does so many first, but
-    /// never the last eighth, which may be zeros by chance, as what is there already.
+    /// Called before each call that may fail; what it throws, the call throws. A write of which `part` says a number of bytes does so many first.
     var onCall: ((_ name: String, _ part: inout Int?) throws(Errno) -> Void)?
 
     /// Called before each write with its size and where it begins: of how many bytes of it a process that is killed in it leaves; nil where it is not.
@@ -68,6 +67,8 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
 
     /// Where the last write went, or was to go.
     private(set) var lastWritten: Int32 = -1
+    /// How many bytes it had, or was to have.
+    private(set) var lastCount = 0
     /// Likewise of syncs.
     private(set) var lastSynced: Int32 = -1
 
@@ -247,7 +248,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
     override func write(
         _ descriptor: Int32, _ buffer: UnsafeRawPointer, count: Int, at offset: Int
     ) throws(Errno) {
-        lastWritten = descriptor
+        (lastWritten, lastCount) = (descriptor, count)
         if let torn = onTear?(count, offset) {
             writeNow(try file(descriptor), buffer, min(torn, count), offset)
             throw .interrupted
@@ -256,7 +257,7 @@ final class SimulatedDisk: Disk, @unchecked Sendable {
         do throws(Errno) {
             try onCall?("write", &part)
         } catch {
-            if let part { writeNow(try file(descriptor), buffer, min(part, count * 7 / 8), offset) }
+            if let part { writeNow(try file(descriptor), buffer, min(part, count), offset) }
             throw error
         }
         onChange?()

@@ -78,9 +78,11 @@ final class RunningProgram: Sendable {
         }
     }
 
-    /// Returns once the program has read so many bytes, of whatever, or has ended.
-    func waitUntilRead(_ count: Int) {
-        while poll() == nil {
+    /// Returns once the program has read so many bytes, of whatever, or has ended; after `seconds` in any case.
+    func waitUntilRead(_ count: Int, seconds: Double = 60) {
+        let end = Date(timeIntervalSinceNow: seconds)
+        while poll() == nil, Date() < end {
+            // Of one that has just ended there are none.
             let counters = (try? String(contentsOfFile: "/proc/\(id)/io", encoding: .utf8)) ?? ""
             let line = counters.split(separator: "\n").first { $0.hasPrefix("rchar: ") }
             if let line, let read = Int(line.dropFirst("rchar: ".count)), read >= count { return }

@@ -42,7 +42,7 @@ public final class LoggedFile: @unchecked Sendable {
     let hasRefusedImages = Atomic<Bool>(false)
     /// It could not be synced while no program waited for that, and none has been told yet.
     let hasUntoldFailure = Atomic<Bool>(false)
-    /// A write failed, which the system tells whoever syncs next without asking for a sync.
+    /// A write failed of which the kernel tells whoever syncs next, before it asks for a sync.
     let isFailureTold = Atomic<Bool>(false)
     /// The log says that it was cut, or emptied, and not that it has grown since: nobody need have waited for that.
     let isCutInLog = Atomic<Bool>(false)
