@@ -18,6 +18,8 @@ open class Disk: @unchecked Sendable {
         case exchange = 2
     }
 
+    let syncsUnderWay = SyncsUnderWay()
+
     /// The host's own file system.
     public init() {}
 
@@ -139,7 +141,20 @@ open class Disk: @unchecked Sendable {
 
     /// fsync(2), or fdatasync(2) where `dataOnly`.
     open func sync(_ descriptor: Int32, dataOnly: Bool = false) throws(Errno) {
-        try check { dataOnly ? fdatasync(descriptor) : fsync(descriptor) }
+        let number = syncsUnderWay.begin()
+        defer { syncsUnderWay.end(number) }
+        try check { syncOnce(descriptor, dataOnly) }
+    }
+
+    /// The bare call, which may be interrupted.
+    open func syncOnce(_ descriptor: Int32, _ dataOnly: Bool) -> Int32 {
+        dataOnly ? fdatasync(descriptor) : fsync(descriptor)
+    }
+
+    /// Makes the entries of a directory durable: fsync(2), and on Btrfs what makes that do so.
+    open func syncEntries(_ directory: Int32) throws(Errno) {
+        if passesOverDirectories(directory) { prepareSync(of: directory) }
+        try sync(directory)
     }
 
     /// syncfs(2): everything of the file system that a descriptor is on.
@@ -196,6 +211,9 @@ open class Disk: @unchecked Sendable {
     open func keepsEntryOrder(_ descriptor: Int32) -> Bool {
         [0xEF53, 0x5846_5342, 0x0102_1994].contains(coffer_file_system_type(descriptor))
     }
+
+    /// Whether fsync(2) of a directory may do nothing though something was made there: so on Btrfs.
+    open func passesOverDirectories(_ directory: Int32) -> Bool { coffer_file_system_type(directory) == 0x9123_683E }
 
     /// Whether an object keeps its inode number when the file system is mounted anew: not so on FAT and exFAT, which have none.
     open func keepsInodeNumbers(_ descriptor: Int32) -> Bool {

@@ -262,7 +262,7 @@ public struct ConfigStore {
 
     private func syncDirectory() throws(Errno) {
         do throws(Errno) {
-            try disk.sync(directory)
+            try disk.syncEntries(directory)
         } catch {
             // File systems that cannot sync a directory say so with EINVAL, and there is nothing more to be done on
             // them.

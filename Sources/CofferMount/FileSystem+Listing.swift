@@ -41,7 +41,7 @@ extension FileSystem {
     func syncDirectory(_ handle: DirectoryHandle) throws(VaultError) {
         // Whoever lists it meanwhile does not wait, so the lock is not held; the stream is, for it closes the descriptor.
         let stream = handle.stream.withLock { $0 }
-        let outcome: Result<Void, Errno> = Result { () throws(Errno) in try disk.sync(stream.descriptor) }
+        let outcome: Result<Void, Errno> = Result { () throws(Errno) in try disk.syncEntries(stream.descriptor) }
         withExtendedLifetime(stream) {}
         if case .failure(let error) = outcome { throw .system(error) }
     }

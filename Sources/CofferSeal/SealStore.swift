@@ -82,7 +82,7 @@ final class SealStore {
             try disk.setTimes(root, access: before.st_atim, modification: before.st_mtim)
             let readable = try disk.reopen(root, flags: O_RDONLY | O_DIRECTORY)
             defer { disk.close(readable) }
-            try disk.sync(readable)
+            try disk.syncEntries(readable)
         }
         guard let store = try SealStore(disk: disk, root: root) else { throw .system(.noSuchFileOrDirectory) }
         return store
@@ -172,7 +172,7 @@ final class SealStore {
             try disk.rename(
                 from: descriptor, name.cString, to: descriptor, SealHead.fileName(counter).cString,
                 mode: replacing ? .replace : .noReplace)
-            try disk.sync(descriptor)
+            try disk.syncEntries(descriptor)
         }
     }
 

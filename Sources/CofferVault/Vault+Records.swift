@@ -89,11 +89,11 @@ extension Vault {
         }
     }
 
-    /// fsync(2) of a directory, whatever kind of descriptor it has.
+    /// Makes a directory's entries durable, whatever kind of descriptor it has.
     public func syncDirectory(_ descriptor: Int32) throws(Errno) {
         let directory = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
         defer { disk.close(directory) }
-        try disk.sync(directory)
+        try disk.syncEntries(directory)
     }
 
     /// Whether the entries of a directory hold nothing of a person's: only what Coffer keeps for itself. `names` gets those.

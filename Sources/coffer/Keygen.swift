@@ -61,7 +61,7 @@ struct Keygen: ParsableCommand {
             let parent = try disk.open(
                 at: AT_FDCWD, end == file.startIndex ? "." : String(file[..<end]), flags: O_RDONLY | O_DIRECTORY)
             defer { disk.close(parent) }
-            try disk.sync(parent)
+            try disk.syncEntries(parent)
         } catch {
             unlink(file)
             throw failure(error.rawValue)

@@ -54,7 +54,7 @@ final class VaultDirectory {
         do throws(Errno) {
             let parent = try disk.open(at: directory.descriptor, "..", flags: O_RDONLY | O_DIRECTORY)
             defer { disk.close(parent) }
-            try disk.sync(parent)
+            try disk.syncEntries(parent)
         } catch {
             throw CommandError(error, "sync the directory it is in", vault: path)
         }

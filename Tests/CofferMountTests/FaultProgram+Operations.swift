@@ -59,13 +59,12 @@ extension FaultProgram {
     private func makeFile(_ path: String, _ data: [UInt8], syncing: Bool) throws {
         let node = FaultNode(.file, mode: 0o644)
         var descriptor: Int32 = -1
+        node.isStub = true
         try changeNames(
             "create \(path)", touching: [path],
             { descriptor = try ProgramCalls.open(place(path), O_RDWR | O_CREAT | O_EXCL) }, effect: { $0[path] = node })
-        if descriptor < 0 {
-            node.isStub = names[path] === node
-            return
-        }
+        if descriptor < 0 { return }
+        node.isStub = false
         let file = Held(descriptor: descriptor, node: node)
         if !data.isEmpty { try write(file, data, at: 0) }
         if syncing { try sync(file) }

@@ -103,6 +103,10 @@ final class FaultProgram {
         try disk.pausing {
             var seen: [String: [String: UInt64]] = [:]
             for directory in Set(paths.map(FaultNames.parent)) { seen[directory] = try list(directory) }
+            for (directory, entries) in seen {
+                Self.forgetStubs(of: directory, but: entries, &names)
+                Self.forgetStubs(of: directory, but: entries, &after)
+            }
             if Self.matches(names, seen) {
                 // It was not done.
             } else if Self.matches(after, seen) {
@@ -126,7 +130,15 @@ final class FaultProgram {
             }
         } catch let error as Errno {
             if error != .noSuchFileOrDirectory { throw Wrong("\(what) failed: looking gives errno \(error.rawValue)") }
+            if names[path]?.isStub == true { names[path] = nil }
             if names[path] != nil { throw Wrong("\(what) failed: a name is listed that is not there") }
+        }
+    }
+
+    /// The driver takes away what could not be made, as soon as the disk lets it.
+    private static func forgetStubs(of directory: String, but entries: [String: UInt64], _ names: inout FaultNames) {
+        for (name, node) in names.entries(of: directory) where node.isStub && entries[name] == nil {
+            names[directory.isEmpty ? name : "\(directory)/\(name)"] = nil
         }
     }
 
@@ -153,6 +165,7 @@ final class FaultProgram {
     func look(in directory: String) throws {
         var entries: [String: UInt64] = [:]
         guard try attempt("list \(directory)", { entries = try ProgramCalls.list(place(directory)) }) else { return }
+        Self.forgetStubs(of: directory, but: entries, &names)
         guard Self.matches(names, [directory: entries]) else {
             let known = names.entries(of: directory)
             throw Wrong(

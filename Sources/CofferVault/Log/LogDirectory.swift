@@ -66,7 +66,7 @@ public final class LogDirectory: @unchecked Sendable {
                 disk: disk, ring: ring, rootDescriptor: rootDescriptor, descriptors: segments, capacity: capacity,
                 order: order)
             try system { () throws(Errno) in
-                try disk.sync(directory)
+                try disk.syncEntries(directory)
                 try Self.syncDirectory(disk, rootDescriptor)
             }
         } catch {
@@ -179,7 +179,7 @@ public final class LogDirectory: @unchecked Sendable {
     private static func syncDirectory(_ disk: Disk, _ directory: Int32) throws(Errno) {
         let descriptor = try disk.open(at: directory, ".", flags: O_RDONLY | O_DIRECTORY)
         defer { disk.close(descriptor) }
-        try disk.sync(descriptor)
+        try disk.syncEntries(descriptor)
     }
 
     private static func openSegments(
@@ -236,7 +236,7 @@ public final class LogDirectory: @unchecked Sendable {
                     let name = StoredName(leftPrefix + Array("\(order).\(number)".utf8))
                     try disk.rename(from: directory, segment.name.cString, to: directory, name.cString)
                 }
-                try disk.sync(directory)
+                try disk.syncEntries(directory)
             } else {
                 for (name, _) in left { try disk.remove(at: directory, name.cString) }
             }

@@ -85,7 +85,7 @@ struct LostAndFound {
         try system { () throws(Errno) in
             try disk.rename(
                 from: parent, name.cString, to: directory, StoredName(description).cString, mode: .noReplace)
-            try disk.sync(directory)
+            try disk.syncEntries(directory)
         }
     }
 
@@ -110,8 +110,8 @@ struct LostAndFound {
             try body(file)
             try system { () throws(Errno) in
                 try disk.sync(file)
-                try disk.sync(directory)
-                try disk.sync(root)
+                try disk.syncEntries(directory)
+                try disk.syncEntries(root)
             }
         } catch {
             // Half of it would be taken for all, and on a full disk nothing is left over.

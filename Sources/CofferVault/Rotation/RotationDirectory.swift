@@ -57,7 +57,7 @@ public struct RotationDirectory {
         for name in [Self.record, Self.newRecord, Self.file] {
             try system { () throws(Errno) in
                 try removeIfThere(name, in: directory)
-                if name == Self.record { try disk.sync(directory) }
+                if name == Self.record { try disk.syncEntries(directory) }
             }
         }
     }
@@ -85,8 +85,8 @@ public struct RotationDirectory {
                 try disk.write(descriptor, bytes: bytes)
                 try disk.sync(descriptor)
                 try disk.rename(from: directory, Self.newRecord.cString, to: directory, Self.record.cString)
-                try disk.sync(directory)
-                try disk.sync(root)
+                try disk.syncEntries(directory)
+                try disk.syncEntries(root)
             }
         }
     }

@@ -1,0 +1,91 @@
+import CofferDisk
+import Glibc
+import Synchronization
+import SystemPackage
+import Testing
+
+/// Syncs of directories where fsync(2) of them may do nothing.
+struct SyncEntriesTests {
+    /// A disk like Btrfs in this, on which a sync of a file takes until it is let go on.
+    private final class SlowDisk: Disk, @unchecked Sendable {
+        let mayGoOn = Atomic<Bool>(true)
+        let begun = Atomic<Int>(0)
+        /// What was done to the directory, in order.
+        let calls = Mutex<[String]>([])
+        let directory: Int32
+
+        init(directory: Int32) { self.directory = directory }
+
+        override func passesOverDirectories(_ directory: Int32) -> Bool { true }
+
+        override func syncOnce(_ descriptor: Int32, _ dataOnly: Bool) -> Int32 {
+            if descriptor == directory {
+                calls.withLock { $0.append("sync") }
+            } else {
+                begun.add(1, ordering: .sequentiallyConsistent)
+                while !mayGoOn.load(ordering: .sequentiallyConsistent) { usleep(1000) }
+                calls.withLock { $0.append("file") }
+            }
+            return super.syncOnce(descriptor, dataOnly)
+        }
+
+        override func setTimes(_ descriptor: Int32, access: timespec, modification: timespec) throws(Errno) {
+            calls.withLock { $0.append("change") }
+            try super.setTimes(descriptor, access: access, modification: modification)
+        }
+    }
+
+    private func withDirectory(_ body: (SlowDisk, _ directory: Int32, _ file: Int32) throws -> Void) throws {
+        let home = try TemporaryDirectory()
+        let directory = try openFile(home.path, flags: O_RDONLY | O_DIRECTORY)
+        defer { close(directory) }
+        let file = try openFile(home.file("file"), flags: O_CREAT | O_RDWR)
+        defer { close(file) }
+        try body(SlowDisk(directory: directory), directory, file)
+    }
+
+    /// One of a file may have looked at the directory already, and is not over.
+    @Test func syncsUnderWayAreWaitedFor() throws {
+        try withDirectory { disk, directory, file in
+            disk.mayGoOn.store(false, ordering: .sequentiallyConsistent)
+            try run(threads: 3) { number, _ in
+                if number == 0 { return try disk.sync(file) }
+                while disk.begun.load(ordering: .sequentiallyConsistent) == 0 { usleep(1000) }
+                if number == 1 { return try disk.syncEntries(directory) }
+                // Time enough to go on without waiting, for who does.
+                usleep(100_000)
+                disk.mayGoOn.store(true, ordering: .sequentiallyConsistent)
+            }
+            #expect(disk.calls.withLock { $0 } == ["file", "change", "sync"])
+        }
+    }
+
+    /// Else nobody would ever be done where there is always one.
+    @Test func thoseThatBeginMeanwhileAreNot() throws {
+        try withDirectory { disk, directory, file in
+            let isOver = Atomic<Bool>(false)
+            try run(threads: 3) { number, _ in
+                if number == 0 {
+                    while disk.begun.load(ordering: .sequentiallyConsistent) < 20 { usleep(1000) }
+                    for _ in 0..<20 { try disk.syncEntries(directory) }
+                    isOver.store(true, ordering: .sequentiallyConsistent)
+                } else {
+                    while !isOver.load(ordering: .sequentiallyConsistent) { try disk.sync(file) }
+                }
+            }
+            #expect(disk.calls.withLock { calls in calls.count { $0 == "change" } } == 20)
+        }
+    }
+
+    /// A program sees no other time of modification, and of a directory that was left alone for long no other time at all.
+    @Test func timesOfModificationStay() throws {
+        try withDirectory { disk, directory, _ in
+            try disk.setTimes(
+                directory, access: timespec(tv_sec: 1000, tv_nsec: 1), modification: timespec(tv_sec: 2000, tv_nsec: 2))
+            try disk.syncEntries(directory)
+            let status = try disk.status(directory)
+            #expect(status.st_mtim.tv_sec == 2000 && status.st_mtim.tv_nsec == 2)
+            #expect(status.st_atim.tv_sec == 1000 && status.st_atim.tv_nsec == 1)
+        }
+    }
+}
