@@ -12,23 +12,24 @@ extension Disk {
     ///
     /// What a sync that begins from now on writes of the directory has them all. Those under way are waited for; then the directory is changed, without
     /// anything in it being another, so that it counts as not written.
-    func prepareSync(of directory: Int32) {
+    func prepareSync(of directory: Int32) throws(Errno) {
         do throws(Errno) {
             let status = try status(directory)
             // What was changed so long ago is committed. The time of change stays as it is.
-            guard Self.isRecent(status.st_ctim) else { return }
+            if Self.isOld(status.st_ctim) { return }
             syncsUnderWay.waitForAll()
             // The time of modification would be an old one if something is made there meanwhile.
             try setTimes(directory, access: status.st_atim, modification: Self.unchangedTime)
         } catch {
-            // Somebody else's directory, or one on a read-only file system: fsync(2) does what it does.
+            // On a read-only file system nothing was made. Else it is somebody else's directory, which only its owner may touch.
+            if error != .readOnlyFileSystem { try syncFileSystem(directory) }
         }
     }
 
     /// Btrfs commits every 30 seconds where it is not told otherwise.
-    private static func isRecent(_ time: timespec) -> Bool {
+    private static func isOld(_ time: timespec) -> Bool {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
-        return abs(now.tv_sec - time.tv_sec) < 3600
+        return now.tv_sec - time.tv_sec > 3600
     }
 }

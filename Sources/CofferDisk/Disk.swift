@@ -153,7 +153,7 @@ open class Disk: @unchecked Sendable {
 
     /// Makes the entries of a directory durable: fsync(2), and on Btrfs what makes that do so.
     open func syncEntries(_ directory: Int32) throws(Errno) {
-        if passesOverDirectories(directory) { prepareSync(of: directory) }
+        if passesOverDirectories(directory) { try prepareSync(of: directory) }
         try sync(directory)
     }
 

@@ -13,8 +13,16 @@ struct SyncEntriesTests {
         /// What was done to the directory, in order.
         let calls = Mutex<[String]>([])
         let directory: Int32
+        /// What a change of the directory's times gives.
+        let refusal: Errno?
+        /// How long nothing was changed in it, in seconds.
+        let age: Int
 
-        init(directory: Int32) { self.directory = directory }
+        init(directory: Int32, refusal: Errno? = nil, age: Int = 0) {
+            self.directory = directory
+            self.refusal = refusal
+            self.age = age
+        }
 
         override func passesOverDirectories(_ directory: Int32) -> Bool { true }
 
@@ -31,7 +39,18 @@ struct SyncEntriesTests {
 
         override func setTimes(_ descriptor: Int32, access: timespec, modification: timespec) throws(Errno) {
             calls.withLock { $0.append("change") }
+            if let refusal { throw refusal }
             try super.setTimes(descriptor, access: access, modification: modification)
+        }
+
+        override func syncFileSystem(_ descriptor: Int32) throws(Errno) {
+            calls.withLock { $0.append("all") }
+        }
+
+        override func status(_ descriptor: Int32) throws(Errno) -> stat {
+            var status = try super.status(descriptor)
+            status.st_ctim.tv_sec -= age
+            return status
         }
     }
 
@@ -86,6 +105,19 @@ struct SyncEntriesTests {
             let status = try disk.status(directory)
             #expect(status.st_mtim.tv_sec == 2000 && status.st_mtim.tv_nsec == 2)
             #expect(status.st_atim.tv_sec == 1000 && status.st_atim.tv_nsec == 1)
+        }
+    }
+
+    @Test(arguments: [
+        (nil, 0, ["change", "sync"]), (nil, 3000, ["change", "sync"]), (nil, 4000, ["sync"]),
+        (nil, -4000, ["change", "sync"]),
+        (Errno.notPermitted, 0, ["change", "all", "sync"]), (Errno.readOnlyFileSystem, 0, ["change", "sync"]),
+    ])
+    func whatIsDone(refusal: Errno?, age: Int, calls: [String]) throws {
+        try withDirectory { _, directory, _ in
+            let disk = SlowDisk(directory: directory, refusal: refusal, age: age)
+            try disk.syncEntries(directory)
+            #expect(disk.calls.withLock { $0 } == calls)
         }
     }
 }
