@@ -10,21 +10,25 @@ import SystemPackage
 extension Disk {
     /// Sees to it that fsync(2) of a directory writes the entries that it has now.
     ///
-    /// What a sync that begins from now on writes of the directory has them all. Those under way are waited for; then the directory is changed, without
-    /// anything in it being another, so that it counts as not written.
+    /// What a sync that begins from now on writes of the directory has them all. This disk's that are under way are waited for; then the directory is changed,
+    /// without anything in it being another, so that it counts as not written. What is left is that a sync of somebody else's, or one that was waited for in vain,
+    /// ends just between that change and the fsync(2) after it.
     func prepareSync(of directory: Int32) throws(Errno) {
         do throws(Errno) {
-            let status = try status(directory)
             // What was changed so long ago is committed. The time of change stays as it is.
-            if Self.isOld(status.st_ctim) { return }
-            syncsUnderWay.waitForAll()
+            if Self.isOld(try status(directory).st_ctim) { return }
+            syncsUnderWay.waitForAll(atMost: Self.patience)
+            let status = try status(directory)
             // The time of modification would be an old one if something is made there meanwhile.
             try setTimes(directory, access: status.st_atim, modification: Self.unchangedTime)
         } catch {
-            // On a read-only file system nothing was made. Else it is somebody else's directory, which only its owner may touch.
+            // On a read-only file system nothing was made. Else it is somebody else's directory, which only its owner may touch, or the disk fails, and may tell.
             if error != .readOnlyFileSystem { try syncFileSystem(directory) }
         }
     }
+
+    /// How long others are waited for, in microseconds. A sync that takes longer writes its data for most of that time, and looks at directories after that.
+    private static var patience: Int { 100_000 }
 
     /// Btrfs commits every 30 seconds where it is not told otherwise.
     private static func isOld(_ time: timespec) -> Bool {

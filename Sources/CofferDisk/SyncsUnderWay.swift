@@ -28,9 +28,13 @@ final class SyncsUnderWay: Sendable {
         }
     }
 
-    /// Waits until those that are under way now are over; not for those that begin meanwhile.
-    func waitForAll() {
+    /// Waits until those that are under way now are over, at most for about so many microseconds; not for those that begin meanwhile.
+    func waitForAll(atMost limit: Int) {
         let last = state.withLock { $0.next }
-        while state.withLock({ $0.numbers.contains { $0 <= last } }) { usleep(Self.pause) }
+        var waited = 0
+        while waited < limit, state.withLock({ $0.numbers.contains { $0 <= last } }) {
+            usleep(Self.pause)
+            waited += Int(Self.pause)
+        }
     }
 }

@@ -70,7 +70,7 @@ public struct ConfigStore {
                 }
                 let kept = try disk.open(at: directory, lostAndFound, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
                 defer { disk.close(kept) }
-                try disk.sync(kept)
+                try disk.syncEntries(kept)
             }
             try renameNew(to: ConfigFile.name, mode: .replace)
             try syncDirectory()

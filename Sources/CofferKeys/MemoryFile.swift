@@ -1,3 +1,4 @@
+import CofferDisk
 import FoundationEssentials
 import Glibc
 import SystemPackage
@@ -130,7 +131,7 @@ struct MemoryFile<Contents: Memory>: Sendable {
         try checked { rename(newPath, path) }
         let descriptor = try checked { open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
         defer { close(descriptor) }
-        try checked { fsync(descriptor) }
+        try Disk().syncEntries(descriptor)
     }
 
     private func writeAndSync(_ bytes: [UInt8], to newPath: String) throws(Errno) {

@@ -165,6 +165,7 @@ extension FileSystem {
                 do throws(VaultError) {
                     if try vault.removeDirectory(entry, in: directory) { mark(parent) }
                 } catch {
+                    forgetIdentities(parent, parent, entry, nil)
                     if orphan >= 0 { disk.close(orphan) }
                     throw error
                 }

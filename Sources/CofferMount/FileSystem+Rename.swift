@@ -92,8 +92,8 @@ extension FileSystem {
         directory.directory?.identity.withLock { $0 = $0?.marked }
     }
 
-    /// After a rename that failed half-way, records on disk may say more than what is remembered: read them again.
-    private func forgetIdentities(_ parent: Inode, _ newParent: Inode, _ old: VaultEntry, _ replaced: VaultEntry?) {
+    /// After a rename or removal that failed half-way, records on disk may say something else than what is remembered: read them again.
+    func forgetIdentities(_ parent: Inode, _ newParent: Inode, _ old: VaultEntry, _ replaced: VaultEntry?) {
         var touched = [parent, newParent]
         if let inode = table.known(old.status) { touched.append(inode) }
         if let replaced, let inode = table.known(replaced.status) { touched.append(inode) }

@@ -143,8 +143,11 @@ extension Vault {
             for companion in name.companions {
                 if try makeCompanion(companion, in: directory) { made.append(companion) }
             }
-            // An entry on the disk without them would be a name that nobody can read.
-            if !made.isEmpty, !keepsEntryOrder { try syncDirectory(directory.descriptor) }
+            // An entry on the disk without them would be a name that nobody can read; those that were there may never have been synced.
+            if !name.companions.isEmpty, !keepsEntryOrder {
+                for companion in name.companions { try syncFile(companion, in: directory.descriptor) }
+                try syncDirectory(directory.descriptor)
+            }
             return try body()
         } catch {
             if error != .fileExists {

@@ -65,10 +65,15 @@ extension Vault {
         if source.descriptor != target.descriptor {
             do throws(Errno) {
                 try disk.hardLink(from: source.descriptor, file.cString, to: target.descriptor, file.cString)
-                // A link on the disk without it would be one that leads nowhere.
-                if !keepsEntryOrder { try syncDirectory(target.descriptor) }
             } catch {
                 if error != .fileExists { throw .system(error) }
+            }
+            // A link on the disk without it would be one that leads nowhere.
+            if !keepsEntryOrder {
+                try system { () throws(Errno) in
+                    try syncFile(file, in: target.descriptor)
+                    try syncDirectory(target.descriptor)
+                }
             }
         }
         return file
@@ -86,6 +91,7 @@ extension Vault {
             defer { disk.close(descriptor) }
             try disk.write(descriptor, bytes: sealed)
             try disk.sync(descriptor)
+            if !keepsEntryOrder { try syncDirectory(directory.descriptor) }
         }
         do throws(VaultError) {
             try withCompanions(of: stored, in: directory) { () throws(Errno) in

@@ -83,14 +83,34 @@ extension Vault {
             try disk.sync(file)
             try disk.rename(
                 from: descriptor, ReservedName.newDirectory.cString, to: descriptor, ReservedName.directory.cString)
+            if !keepsEntryOrder { try disk.sync(file) }
             // A rename leaves the time of the directory that moves as it was.
             try disk.setTimes(descriptor, access: before.st_atim, modification: before.st_mtim)
             try syncDirectory(descriptor)
         }
     }
 
-    /// Makes a directory's entries durable, whatever kind of descriptor it has.
-    public func syncDirectory(_ descriptor: Int32) throws(Errno) {
+    /// fsync(2) of a directory, whatever kind of descriptor it has. On Btrfs it may do nothing (``CofferDisk/Disk/syncEntries(_:)``): what must be there before something else is
+    /// takes a sync of the file, too, which makes the file's names durable there. Others wait meanwhile, so that this does not.
+    func syncDirectory(_ descriptor: Int32) throws(Errno) {
+        let directory = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        defer { disk.close(directory) }
+        try disk.sync(directory)
+    }
+
+    /// fsync(2) of a file by its name, for the sake of the name. Somebody else's that we may not open is as good as it gets.
+    func syncFile(_ name: StoredName, in directory: Int32) throws(Errno) {
+        do throws(Errno) {
+            let file = try disk.open(at: directory, name.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+            defer { disk.close(file) }
+            try disk.sync(file)
+        } catch {
+            if error != .permissionDenied { throw error }
+        }
+    }
+
+    /// Makes a directory's entries, and where it is itself, durable.
+    public func syncEntries(_ descriptor: Int32) throws(Errno) {
         let directory = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
         defer { disk.close(directory) }
         try disk.syncEntries(directory)

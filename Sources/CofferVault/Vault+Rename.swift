@@ -85,7 +85,7 @@ extension Vault {
         // From here on the rename has happened, whatever becomes of the rest.
         for move in [movedDirectory, exchangedDirectory] {
             guard let move, move.takesNewID, !keepsEntryOrder else { continue }
-            tidy { () throws(VaultError) in try system { () throws(Errno) in try syncDirectory(move.descriptor) } }
+            tidy { () throws(VaultError) in try system { () throws(Errno) in try syncEntries(move.descriptor) } }
         }
         if mode != .exchange { tidy { () throws(VaultError) in try removeCompanions(of: old.name, in: source) } }
         // A link's overflow file stays where another name of the same link may need it.

@@ -150,4 +150,39 @@ extension FaultMountTests {
         }
         #expect(failures > 5)
     }
+
+    /// A directory that has been renamed keeps a record of what its entries are bound to. Removing it takes that away first; where the rest fails, what is made in it then must not be
+    /// bound to what no record says.
+    @Test func whatIsMadeWhereNothingCouldBeRemoved() throws {
+        var failures = 0
+        for call in 0..<24 {
+            let home = try FaultHome()
+            let disk = FaultyDisk()
+            let mount = try FaultMount(home.path, disk: disk)
+            let watch = FaultWatch(mount)
+            defer { watch.stop() }
+            let (old, new) = ("\(mount.path)/old", "\(mount.path)/new")
+            try ProgramCalls.check(mkdir(old, 0o755))
+            try ProgramCalls.check(mkdir("\(old)/full", 0o755))
+            try ProgramCalls.check(rename(old, new))
+            try ProgramCalls.check(rmdir("\(new)/full"))
+            disk.arm(FaultyDisk.Fault(error: .ioError, first: call, count: 1, isPartial: false))
+            let isRemoved = rmdir(new) == 0
+            disk.disarm()
+            if !isRemoved {
+                failures += 1
+                try ProgramCalls.check(mkdir("\(new)/made", 0o755))
+            }
+            try mount.unmount()
+            let again = try FaultMount(home.path, disk: Disk())
+            let otherWatch = FaultWatch(again)
+            defer { otherWatch.stop() }
+            let listed =
+                isRemoved ? nil : try ProgramCalls.list("\(again.path)/new").keys.filter { $0 != "." && $0 != ".." }
+            try again.unmount()
+            #expect(listed == (isRemoved ? nil : ["made"]), "call \(call)")
+        }
+        // Else nothing was tried.
+        #expect(failures > 3)
+    }
 }

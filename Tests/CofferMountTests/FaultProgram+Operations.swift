@@ -224,7 +224,7 @@ extension FaultProgram {
     private func save() throws {
         guard let path = pickFile(), let free = pickFree(Self.fileNames) else { return }
         try makeFile(free, random.bytes(random.below(Self.byteLimit)), syncing: true)
-        guard names[free] != nil else { return }
+        guard let made = names[free], !made.isStub else { return }
         try move(free, to: path)
         try attempt("fsync of a directory", { try ProgramCalls.sync(place(FaultNames.parent(path))) })
     }

@@ -104,8 +104,8 @@ final class FaultProgram {
             var seen: [String: [String: UInt64]] = [:]
             for directory in Set(paths.map(FaultNames.parent)) { seen[directory] = try list(directory) }
             for (directory, entries) in seen {
-                Self.forgetStubs(of: directory, but: entries, &names)
-                Self.forgetStubs(of: directory, but: entries, &after)
+                forgetStubs(of: directory, but: entries, &names)
+                forgetStubs(of: directory, but: entries, &after)
             }
             if Self.matches(names, seen) {
                 // It was not done.
@@ -136,8 +136,9 @@ final class FaultProgram {
     }
 
     /// The driver takes away what could not be made, as soon as the disk lets it.
-    private static func forgetStubs(of directory: String, but entries: [String: UInt64], _ names: inout FaultNames) {
+    private func forgetStubs(of directory: String, but entries: [String: UInt64], _ names: inout FaultNames) {
         for (name, node) in names.entries(of: directory) where node.isStub && entries[name] == nil {
+            hadStubs = true
             names[directory.isEmpty ? name : "\(directory)/\(name)"] = nil
         }
     }
@@ -165,7 +166,7 @@ final class FaultProgram {
     func look(in directory: String) throws {
         var entries: [String: UInt64] = [:]
         guard try attempt("list \(directory)", { entries = try ProgramCalls.list(place(directory)) }) else { return }
-        Self.forgetStubs(of: directory, but: entries, &names)
+        forgetStubs(of: directory, but: entries, &names)
         guard Self.matches(names, [directory: entries]) else {
             let known = names.entries(of: directory)
             throw Wrong(

@@ -206,6 +206,7 @@ final class FaultyDisk: Disk, @unchecked Sendable {
     }
 
     override func keepsEntryOrder(_ descriptor: Int32) -> Bool { hasEntryOrder }
+    override func passesOverDirectories(_ directory: Int32) -> Bool { !hasEntryOrder }
 
     override func fileSystemStatus(_ descriptor: Int32) throws(Errno) -> statvfs {
         try step("fstatvfs", .looking)

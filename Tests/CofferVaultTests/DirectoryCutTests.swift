@@ -73,7 +73,7 @@ private final class TreeCut {
     init(_ journal: SimulatedTree.Journal, seed: UInt64) throws {
         self.seed = seed
         random = SeededRandom(seed: seed)
-        disk = SimulatedTree(journal)
+        disk = SimulatedTree(journal, seed: seed)
         vault = try TreeVault(nameMax: 143, disk: disk, rootDescriptor: disk.root())
     }
 
@@ -192,7 +192,7 @@ private final class TreeCut {
             let directory = try anyDirectory()
             return Action(name: "sync \(directory)") { vault in
                 let open = try vault.directory(directory)
-                try withExtendedLifetime(open) { try vault.vault.syncDirectory(open.directory.descriptor) }
+                try withExtendedLifetime(open) { try vault.vault.syncEntries(open.directory.descriptor) }
             }
         case 8: return Action(name: "exchange \(path) \(other)") { try Self.rename($0, path, other, .exchange) }
         default: return Action(name: "rename \(path) \(other)") { try Self.rename($0, path, other, .replace) }

@@ -53,12 +53,13 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     private var nextDescriptor: Int32 = 1000
     private var nextNumber: UInt = 1
     /// Which syncs of directories write nothing.
-    private var passesOver = SeededRandom(seed: 1)
+    private var passesOver: SeededRandom
     /// Called before each change.
     var onChange: (() -> Void)?
 
-    init(_ journal: Journal) {
+    init(_ journal: Journal, seed: UInt64 = 1) {
         self.journal = journal
+        passesOver = SeededRandom(seed: seed)
         nodes[1] = Node(number: 1, kind: S_IFDIR, mode: 0o755)
     }
 
@@ -69,7 +70,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
 
     /// What a power cut now may leave; with `everything` what is there now.
     func crashed(everything: Bool, _ random: inout SeededRandom) -> SimulatedTree {
-        let other = SimulatedTree(journal)
+        let other = SimulatedTree(journal, seed: random.next())
         var left = durable
         // A prefix of what was done, and what was synced besides.
         let reached = everything ? pending.count : random.below(pending.count + 1)
@@ -116,26 +117,27 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         onChange?()
         let number = try number(descriptor)
         nodes[number]?.syncedBytes = nodes[number]?.bytes
-        func concerns(_ index: Int) -> Bool {
-            pending[index].changes.contains { $0.directory == number || $0.object == number }
-        }
         switch journal {
         case .ext4: settle { _ in true }
         case .xfs:
-            guard let last = pending.indices.last(where: concerns) else { return }
+            guard let last = pending.indices.last(where: { concerns($0, number) }) else { return }
             settle { $0 <= last }
         case .btrfs:
             // What another's sync of a file in a directory has looked at a moment ago passes for written.
             let isDirectory = nodes[number]?.kind == S_IFDIR
-            if !isDirectory || passesOver.oneIn(2) { settle(concerns) }
+            if !isDirectory || passesOver.oneIn(2) { settle { concerns($0, number) } }
         }
     }
 
     override func syncEntries(_ descriptor: Int32) throws(Errno) {
         guard journal == .btrfs else { return try sync(descriptor) }
         onChange?()
-        _ = try number(descriptor)
-        settle { _ in true }
+        let number = try number(descriptor)
+        settle { concerns($0, number) }
+    }
+
+    private func concerns(_ index: Int, _ number: UInt) -> Bool {
+        pending[index].changes.contains { $0.directory == number || $0.object == number }
     }
 
     override func syncFileSystem(_ descriptor: Int32) throws(Errno) {

@@ -232,7 +232,7 @@ public final class Rotation {
                 directory.descriptor, access: directory.before.st_atim, modification: directory.before.st_mtim)
             directory.isTouched = false
             // Not every file system does at a sync of the whole what it says.
-            if !vault.keepsEntryOrder { try disk.syncEntries(directory.descriptor) }
+            if !vault.keepsEntryOrder { try disk.sync(directory.descriptor) }
         } catch {
             // Somebody else's directory: it shows that something was changed in it.
         }
