@@ -18,6 +18,7 @@ open class Disk: @unchecked Sendable {
         case exchange = 2
     }
 
+    /// Syncs of directories wait for them, see `Disk+Entries.swift`.
     let syncsUnderWay = SyncsUnderWay()
 
     /// The host's own file system.

@@ -98,14 +98,16 @@ extension Vault {
         try disk.sync(directory)
     }
 
-    /// fsync(2) of a file by its name, for the sake of the name. Somebody else's that we may not open is as good as it gets.
+    /// fsync(2) of a file by its name, for the sake of the name. Somebody else's that we may not open, or what is no file, is as good as it gets.
     func syncFile(_ name: StoredName, in directory: Int32) throws(Errno) {
         do throws(Errno) {
             let file = try disk.open(at: directory, name.cString, flags: O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
             defer { disk.close(file) }
             try disk.sync(file)
         } catch {
-            if error != .permissionDenied { throw error }
+            guard [.permissionDenied, .tooManySymbolicLinkLevels, .noSuchAddressOrDevice].contains(error) else {
+                throw error
+            }
         }
     }
 
