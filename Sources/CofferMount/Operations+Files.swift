@@ -75,8 +75,8 @@ extension Operations {
                     }
                 } catch {
                     fileSystem.noteFailedWrite(handle.inode, error)
-                    // What was written back, and not by a program that waits for it.
-                    if fileSystem.keepsCache { contents.noteFailureIsKernels() }
+                    // What was written back: of what a program writes past the cache the kernel tells it at once, and nobody later.
+                    if fileSystem.keepsCache, info?.pointee.writepage == 1 { contents.noteFailureIsKernels() }
                     throw error
                 }
                 fileSystem.writeOrder.leave(worker.number)

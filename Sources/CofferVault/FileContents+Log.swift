@@ -214,7 +214,8 @@ extension FileContents {
     func makeSure(_ file: LoggedFile) throws(VaultError) {
         guard file.isUnsure.load(ordering: .relaxed) else { return }
         try voidLog()
-        file.isUnsure.store(false, ordering: .relaxed)
+        file.isUnsure.store(false, ordering: .sequentiallyConsistent)
+        file.isTroubleTold.store(false, ordering: .sequentiallyConsistent)
     }
 
     /// Whether the disk has so much room that what is logged will find its place later.

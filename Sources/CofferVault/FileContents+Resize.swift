@@ -26,6 +26,7 @@ extension FileContents {
         } else if newSize > size {
             try grow(to: newSize, scratch)
         }
+        noteChanged()
     }
 
     /// Gives back space that was reserved beyond the end, and changes the times. Where the system refuses, the size is the wanted one all the same: an error
@@ -56,6 +57,7 @@ extension FileContents {
             ranges.lock(0, RangeLock.endless, exclusive: true)
             defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
             try punchLocked(offset: offset, count: count, scratch)
+            noteChanged()
         }
     }
 
@@ -70,6 +72,7 @@ extension FileContents {
             defer { ranges.unlock(0, RangeLock.endless, exclusive: true) }
             try punchLocked(offset: offset, count: count, scratch)
             if !keepSize && offset + count > size { try grow(to: offset + count, scratch) }
+            noteChanged()
         }
     }
 

@@ -37,6 +37,7 @@ extension FileContents {
             try recoverFromFailure(scratch)
             let pass = min(count - done, room - position % BlockGeometry.plainCount)
             try writePass(data + done, count: pass, at: position, scratch)
+            noteChanged()
             done += pass
         }
     }

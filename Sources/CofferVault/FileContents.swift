@@ -229,14 +229,30 @@ public final class FileContents: @unchecked Sendable {
         if logged.hasUntoldFailure.exchange(false, ordering: .acquiringAndReleasing) { throw .system(.ioError) }
     }
 
-    /// A write failed of which the kernel tells whoever syncs next, before it asks for a sync.
+    /// A write failed of which the kernel tells whoever syncs next, before it asks for a sync: with that, whatever failed until now is told, and what fails again as long as nothing
+    /// is changed.
     public func noteFailureIsKernels() {
-        logged?.isFailureTold.store(true, ordering: .releasing)
+        guard let logged else { return }
+        logged.isFailureTold.store(true, ordering: .sequentiallyConsistent)
+        logged.hasUntoldFailure.store(false, ordering: .sequentiallyConsistent)
+    }
+
+    /// A change succeeded: what fails from now on may have been told already, or not, for who was told of what failed before may be the one who made it.
+    @inline(__always)
+    func noteChanged() {
+        guard let logged, logged.isFailureTold.load(ordering: .relaxed) else { return }
+        logged.isFailureTold.store(false, ordering: .sequentiallyConsistent)
     }
 
     /// A program that syncs is being told of a failure: whatever failed until now, it is told by this.
     public func noteFailureTold() {
-        logged?.hasUntoldFailure.store(false, ordering: .relaxed)
+        guard let logged else { return }
+        logged.hasUntoldFailure.store(false, ordering: .relaxed)
+        logged.isTroubleTold.store(true, ordering: .sequentiallyConsistent)
+        // Whoever ends the trouble takes that back afterwards; where it has ended, there is nothing to be told of.
+        if !logged.isUnsure.load(ordering: .sequentiallyConsistent) {
+            logged.isTroubleTold.store(false, ordering: .sequentiallyConsistent)
+        }
     }
 
     /// Notes that a program has read: the driver's own reading leaves the time of access as it is, so the system is shown one that does not, once after

@@ -8,7 +8,8 @@ import Testing
 /// Through a whole mount, any call to the system fails, once or for a while: each result that a program sees is true, nothing that was there before is damaged,
 /// and all is well when the fault is gone.
 ///
-/// `COFFER_MOUNT_FAULTS` says how many sessions, and makes every call fail in its turn; `COFFER_FIRST_SEED` where their seeds begin.
+/// `COFFER_MOUNT_FAULTS` says how many sessions, and makes every call fail in its turn; `COFFER_FIRST_SEED` where their seeds begin; `COFFER_MOUNT_FAULT_CALL` from which call on a dozen are
+/// tried again, and no others.
 @Suite(.serialized, .enabled(if: FaultHome.canMount, "needs /dev/fuse readable and writable, and root or fusermount3"))
 struct FaultMountTests {
     private static let sessions = environmentNumber("COFFER_MOUNT_FAULTS")

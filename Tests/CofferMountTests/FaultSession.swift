@@ -1,5 +1,6 @@
 import CofferDisk
 import Glibc
+import Randomness
 import SystemPackage
 import Testing
 
@@ -11,6 +12,8 @@ final class FaultSession {
     /// How many faults one mount sees.
     private static let roundsPerMount = 12
     private static let steps = 40
+    /// From which call on one mount's faults are tried again, and nothing else.
+    private static let firstCall = environmentNumber("COFFER_MOUNT_FAULT_CALL")
 
     private let seed: UInt64
     private let error: Errno
@@ -37,6 +40,7 @@ final class FaultSession {
         #expect(calls > 300)
         let step = limit.map { max(1, calls / $0) } ?? 1
         var points = Array(stride(from: Int(seed) * 7 % step, to: calls, by: step))
+        if let first = Self.firstCall { points = (0..<Self.roundsPerMount).map { first + $0 } }
         while !points.isEmpty {
             let batch = points.prefix(Self.roundsPerMount)
             points.removeFirst(batch.count)

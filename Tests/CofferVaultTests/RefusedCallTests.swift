@@ -73,6 +73,54 @@ struct RefusedCallTests {
         #expect(try killing.check(.all) == nil)
     }
 
+    /// A sync that fails is told by itself; that the same thing fails again while nobody waits is no news, as long as nothing could be changed in between.
+    @Test func whatASyncHasTold() throws {
+        let killing = try process(.synced)
+        try killing.change(.write(offset: 50_000, count: 120_000, value: 6))
+        for block in [5, 9] {
+            #expect(try killing.refuse(.punch(offset: block * 4096, count: 4096), "allocate"))
+            killing.disk.onCall = { name, _ throws(Errno) in if name == "sync" { throw .ioError } }
+            #expect(throws: VaultError.self) { try killing.file.sync(dataOnly: true, killing.scratch) }
+            #expect(throws: VaultError.self) { try killing.file.settle(killing.scratch) }
+            killing.disk.onCall = nil
+            try killing.file.settle(killing.scratch)
+            try killing.file.sync(dataOnly: true, killing.scratch)
+            try killing.change(.write(offset: block, count: 1000, value: 8))
+        }
+        // After that, what fails is news.
+        #expect(try killing.refuse(.punch(offset: 7 * 4096, count: 4096), "allocate"))
+        killing.disk.onCall = { name, _ throws(Errno) in if name == "sync" { throw .ioError } }
+        #expect(throws: VaultError.self) { try killing.file.settle(killing.scratch) }
+        killing.disk.onCall = nil
+        #expect(throws: VaultError.system(.ioError)) { try killing.file.sync(dataOnly: true, killing.scratch) }
+        try killing.change(.sync)
+        #expect(try killing.check(.all) == nil)
+    }
+
+    /// The kernel tells what failed before, too, but not what fails when the file was changed again.
+    @Test(arguments: [false, true]) func whatTheKernelTells(isChanged: Bool) throws {
+        let killing = try process(.synced)
+        try killing.change(.write(offset: 50_000, count: 120_000, value: 6))
+        let failing = {
+            #expect(try killing.refuse(.punch(offset: 5 * 4096, count: 4096), "allocate"))
+            killing.disk.onCall = { name, _ throws(Errno) in if name == "sync" { throw .ioError } }
+            #expect(throws: VaultError.self) { try killing.file.settle(killing.scratch) }
+            killing.disk.onCall = nil
+            try killing.file.settle(killing.scratch)
+        }
+        try failing()
+        killing.file.noteFailureIsKernels()
+        if isChanged {
+            try killing.change(.write(offset: 100, count: 1000, value: 9))
+            try failing()
+            #expect(throws: VaultError.system(.ioError)) { try killing.file.sync(dataOnly: true, killing.scratch) }
+        } else {
+            try killing.file.sync(dataOnly: true, killing.scratch)
+        }
+        try killing.change(.sync)
+        #expect(try killing.check(.all) == nil)
+    }
+
     /// As long as the system refuses to make void what is not so, changes fail; then they go on.
     @Test func changesWaitForTheVoid() throws {
         let killing = try process(.synced)

@@ -42,8 +42,10 @@ public final class LoggedFile: @unchecked Sendable {
     let hasRefusedImages = Atomic<Bool>(false)
     /// It could not be synced while no program waited for that, and none has been told yet.
     let hasUntoldFailure = Atomic<Bool>(false)
-    /// A write failed of which the kernel tells whoever syncs next, before it asks for a sync.
+    /// A write failed of which the kernel tells whoever syncs next, before it asks for a sync, and nothing was changed since.
     let isFailureTold = Atomic<Bool>(false)
+    /// A sync has told of what it is unsure of, and it has been so since: nothing could be changed.
+    let isTroubleTold = Atomic<Bool>(false)
     /// The log says that it was cut, or emptied, and not that it has grown since: nobody need have waited for that.
     let isCutInLog = Atomic<Bool>(false)
     /// The log says of a cut, which is under way, what the system refused.
