@@ -17,7 +17,7 @@ extension Disk {
         do throws(Errno) {
             // What was changed so long ago is committed. The time of change stays as it is.
             if Self.isOld(try status(directory).st_ctim) { return }
-            syncsUnderWay.waitForAll(atMost: Self.patience)
+            syncsUnderWay.waitForAll(atMost: syncPatience)
             let status = try status(directory)
             // The time of modification would be an old one if something is made there meanwhile.
             try setTimes(directory, access: status.st_atim, modification: Self.unchangedTime)
@@ -26,9 +26,6 @@ extension Disk {
             if error != .readOnlyFileSystem { try syncFileSystem(directory) }
         }
     }
-
-    /// How long others are waited for, in microseconds. A sync that takes longer writes its data for most of that time, and looks at directories after that.
-    private static var patience: Int { 100_000 }
 
     /// Btrfs commits every 30 seconds where it is not told otherwise.
     private static func isOld(_ time: timespec) -> Bool {

@@ -152,6 +152,9 @@ open class Disk: @unchecked Sendable {
         dataOnly ? fdatasync(descriptor) : fsync(descriptor)
     }
 
+    /// How long a sync of a directory waits for others, in microseconds. One that takes longer writes its data for most of that time, and looks at directories after that.
+    open var syncPatience: Int { 100_000 }
+
     /// Makes the entries of a directory durable: fsync(2), and on Btrfs what makes that do so.
     open func syncEntries(_ directory: Int32) throws(Errno) {
         if passesOverDirectories(directory) { try prepareSync(of: directory) }

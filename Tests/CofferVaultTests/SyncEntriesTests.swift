@@ -26,6 +26,8 @@ struct SyncEntriesTests {
         }
 
         override func passesOverDirectories(_ directory: Int32) -> Bool { true }
+        /// However slow the machine is.
+        override var syncPatience: Int { 60_000_000 }
 
         override func syncOnce(_ descriptor: Int32, _ dataOnly: Bool) -> Int32 {
             if descriptor == directory {
