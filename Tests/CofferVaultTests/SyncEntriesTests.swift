@@ -117,7 +117,7 @@ struct SyncEntriesTests {
         syncs.waitForAll(atMost: 10_000)
     }
 
-    /// A program sees no other time of modification, and of a directory that was left alone for long no other time at all.
+    /// A program sees no other time of modification or access.
     @Test func timesOfModificationStay() throws {
         try withDirectory { disk, directory, _ in
             try disk.setTimes(
