@@ -206,6 +206,7 @@ final class FaultProgram {
 
     func write(_ file: Held, _ data: [UInt8], at offset: Int) throws {
         file.node.modified = nil
+        file.node.hasUnsyncedData = true
         let outcome = try call("write \(data.count) at \(offset)") {
             ProgramCalls.write(file.descriptor, data, at: offset)
         }
@@ -219,12 +220,17 @@ final class FaultProgram {
         }
     }
 
-    func sync(_ file: Held) throws {
-        if try attempt("fsync", { try ProgramCalls.check(fsync(file.descriptor)) }) {
+    /// False where it failed.
+    @discardableResult
+    func sync(_ file: Held) throws -> Bool {
+        let isDone = try attempt("fsync") { try ProgramCalls.check(fsync(file.descriptor)) }
+        if isDone {
             file.node.content.sync()
+            file.node.hasUnsyncedData = false
         } else {
             file.node.content.fail()
         }
+        return isDone
     }
 
     /// Reads a file; what a successful read brings is what it may hold.
