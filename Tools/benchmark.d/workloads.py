@@ -213,27 +213,43 @@ def git(load):
     return 60 / timed(step)
 
 
-def mixed(load):
-    """a tree walked again and again while a stream is written, entries/s"""
+def beside(load):
+    """A stream is written while another process walks a tree three times. Returns entries walked a second, and MiB written a second."""
     unpack(load)
     load.system.remount()
-    is_over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
+    written = 0
 
     def stream():
-        block, written = os.urandom(MIB), 0
+        nonlocal written
+        block = os.urandom(MIB)
         file = os.open(load.path("stream"), os.O_CREAT | os.O_WRONLY)
-        while not is_over.is_set():
+        while not over.is_set():
             os.pwrite(file, block, written % (256 * MIB))
             written += MIB
+            begun.set()
         os.close(file)
     writer = threading.Thread(target=stream)
     writer.start()
     try:
-        return 3 * tree_count(load) / timed(lambda: [walk(load) for _ in range(3)])
+        begun.wait()
+        before = written
+        time_taken = timed(lambda: [walk(load) for _ in range(3)])
+        return 3 * tree_count(load) / time_taken, (written - before) / MIB / time_taken
     finally:
-        is_over.set()
+        over.set()
         writer.join()
 
 
+def mixed(load):
+    """a tree walked again and again while a stream is written, entries/s"""
+    return beside(load)[0]
+
+
+def mixed_stream(load):
+    """the stream that is written meanwhile, MiB/s"""
+    return beside(load)[1]
+
+
 ALL = [sequential_write, sequential_read, random_read_1, random_read_4, random_write, random_write_sync, small_files,
-       untar, stat_cold, stat_warm, read_tree, remove_tree, transactions, git, mixed]
+       untar, stat_cold, stat_warm, read_tree, remove_tree, transactions, git, mixed, mixed_stream]
