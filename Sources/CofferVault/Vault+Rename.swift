@@ -274,9 +274,13 @@ extension Vault {
         }
     }
 
-    /// Drops the records of the place that was left.
+    /// Drops the records of the place that was left, once nothing can lead back there.
     private func finish(_ move: Move) throws(VaultError) {
         guard move.hasOldRecords else { return }
+        // Where a file system may write what is in a directory, and not that it has moved, it must have written that first.
+        if !keepsEntryOrder, !move.takesNewID {
+            try system { () throws(Errno) in try syncEntries(move.descriptor) }
+        }
         try writeRecords([move.identity], in: move.descriptor)
     }
 
