@@ -135,6 +135,19 @@ class CofferWithoutLog(Coffer):
     options = ["--no-log"]
 
 
+class CofferCopying(Coffer):
+    """A build whose blocks are copied instead of sealed: what all the rest costs."""
+    name = "coffer-copying"
+
+    def __init__(self, base, tools):
+        super().__init__(base, dict(tools, coffer=tools["copying"]))
+
+
+class CofferCopyingWithoutLog(CofferCopying):
+    name = "coffer-copying-no-log"
+    options = ["--no-log"]
+
+
 class Passthrough(System):
     name = "passthrough_ll"
 
@@ -187,7 +200,7 @@ class Cryfs(System):
 
 
 ALL = {system.name: system for system in
-       (Coffer, Passthrough, Gocryptfs, Securefs, Encfs, Cryfs, Bare, CofferWithoutLog)}
+       (Coffer, Passthrough, Gocryptfs, Securefs, Encfs, Cryfs, Bare, CofferWithoutLog, CofferCopying, CofferCopyingWithoutLog)}
 
 
 def build_passthrough(directory):
@@ -204,6 +217,8 @@ def build_passthrough(directory):
 def available(tools):
     """The names of those that can be measured here."""
     names = ["coffer", "coffer-no-log", "bare"]
+    if tools.get("copying"):
+        names += ["coffer-copying", "coffer-copying-no-log"]
     if tools.get("passthrough_ll"):
         names.append("passthrough_ll")
     return names + [name for name in ("gocryptfs", "securefs", "encfs", "cryfs") if shutil.which(name)]
