@@ -48,18 +48,29 @@ public struct DirectoryIdentity: Equatable, Sendable {
     public let isMarked: Bool
     /// The derived id may belong to a directory that was here before, so entries do not verify under it.
     public let isClosed: Bool
+    /// No record says so yet: one has to be written before an entry is made.
+    public let isUnrecorded: Bool
 
     /// An identity from its parts.
-    public init(derived: DirectoryID, pins: [DirectoryID] = [], isMarked: Bool = false, isClosed: Bool = false) {
+    public init(
+        derived: DirectoryID, pins: [DirectoryID] = [], isMarked: Bool = false, isClosed: Bool = false,
+        isUnrecorded: Bool = false
+    ) {
         self.derived = derived
         self.pins = pins
         self.isMarked = isMarked
         self.isClosed = isClosed
+        self.isUnrecorded = isUnrecorded
     }
 
     /// The same, marked.
     public var marked: DirectoryIdentity {
         DirectoryIdentity(derived: derived, pins: pins, isMarked: true, isClosed: isClosed)
+    }
+
+    /// The same, once a record says so.
+    public var recorded: DirectoryIdentity {
+        DirectoryIdentity(derived: derived, pins: pins, isMarked: isMarked, isClosed: isClosed)
     }
 
     /// The id that new entries are made under.

@@ -100,9 +100,19 @@ final class FileSystem: @unchecked Sendable {
         guard let state = directory.directory else { throw .system(.notDirectory) }
         if let known = state.identity.withLock({ $0 }) { return known }
         guard let derived = state.derived.withLock({ $0 }) else { throw .system(.staleNFSFileHandle) }
-        let identity = try vault.identity(of: descriptor, derived: derived)
-        state.identity.withLock { $0 = identity }
-        return identity
+        let identity = try vault.identity(of: descriptor, derived: derived, inMarked: try isInMarked(directory))
+        // Who was faster is right: what is not recorded yet must not be anything else for another.
+        return state.identity.withLock { known in
+            if let known { return known }
+            known = identity
+            return identity
+        }
+    }
+
+    private func isInMarked(_ directory: Inode) throws(VaultError) -> Bool {
+        guard let parent = table.links(of: directory).first?.parent else { return false }
+        if let known = parent.directory?.identity.withLock({ $0 }) { return known.isMarked }
+        return try withDirectory(parent) { $0.identity.isMarked }
     }
 
     /// As above where others rename directories: only a place where the directory is now says what it answers to. A name made under what an old place
@@ -149,7 +159,18 @@ final class FileSystem: @unchecked Sendable {
     ) throws(VaultError) -> Result {
         try descriptors.with(directory) { descriptor throws(VaultError) in
             let identity = try identity(of: directory, descriptor, forReading: forReading)
+            defer { if identity.isUnrecorded { noteRecorded(directory, descriptor, identity) } }
             return try body(VaultDirectory(descriptor: descriptor, identity: identity))
+        }
+    }
+
+    /// Where something was made in a directory that had no record, it has one now.
+    private func noteRecorded(_ directory: Inode, _ descriptor: Int32, _ identity: DirectoryIdentity) {
+        do throws(VaultError) {
+            let present = try vault.identity(of: descriptor, derived: identity.derived)
+            directory.directory?.identity.withLock { if $0 == identity, present.pins == identity.pins { $0 = present } }
+        } catch {
+            // It is written once more with the next entry.
         }
     }
 

@@ -90,7 +90,8 @@ public struct Tree: Sendable {
                 flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
         }
         do throws(VaultError) {
-            let identity = try vault.identity(of: descriptor, derived: id.child(entry.name))
+            let identity = try vault.identity(
+                of: descriptor, derived: id.child(entry.name), inMarked: parent.directory.identity.isMarked)
             return TreeDirectory(
                 vault: vault, directory: VaultDirectory(descriptor: descriptor, identity: identity),
                 place: parent.place(of: entry), ownsDescriptor: true)

@@ -132,12 +132,13 @@ extension Vault {
 
     // MARK: Companions
 
-    /// Makes the companions of a long name, then the entry by `body`; where that fails those made here go again, unless the entry exists. Those that were there
+    /// Makes what an entry needs to be read, the companions of a long name among it, then the entry by `body`; where that fails those made here go again, unless the entry exists. Those that were there
     /// before are an existing entry's, which must not lose its name.
     @discardableResult
     func withCompanions<Result>(
         of name: EncodedName, in directory: VaultDirectory, _ body: () throws(Errno) -> Result
     ) throws(VaultError) -> Result {
+        try recordIdentity(of: directory)
         var made: [StoredName] = []
         do throws(Errno) {
             for companion in name.companions {

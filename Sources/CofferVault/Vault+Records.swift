@@ -19,6 +19,37 @@ extension Vault {
         }
     }
 
+    /// As ``identity(of:derived:)``, of a directory in one that is marked, or not. In a marked one every new directory has a record; where an empty one has none, it lost it when it was to be
+    /// removed, or replaced, and that was cut short or failed. Another that was renamed away may have the id that this place derives, so it gets one of its own, which is recorded before an entry
+    /// is made.
+    public func identity(
+        of descriptor: Int32, derived: DirectoryID, inMarked isInMarked: Bool
+    ) throws(VaultError) -> DirectoryIdentity {
+        let found = try identity(of: descriptor, derived: derived)
+        guard isInMarked, found == DirectoryIdentity(derived: derived), try isEmpty(descriptor) else { return found }
+        return DirectoryIdentity(derived: derived, pins: [.random()], isClosed: true, isUnrecorded: true)
+    }
+
+    /// Whether a directory, whatever kind of descriptor it has, is empty for a person. Of one that may not be looked into that is not known, and nothing is made in it either.
+    private func isEmpty(_ descriptor: Int32) throws(VaultError) -> Bool {
+        let listing: Int32
+        do throws(Errno) {
+            listing = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        } catch {
+            if error == .permissionDenied { return false }
+            throw .system(error)
+        }
+        defer { disk.close(listing) }
+        var leftovers: [StoredName] = []
+        return try holdsOnlyLeftovers(listing, names: &leftovers)
+    }
+
+    /// Puts down what a directory answers to, before an entry is made that is bound to it.
+    func recordIdentity(of directory: VaultDirectory) throws(VaultError) {
+        guard directory.identity.isUnrecorded else { return }
+        try writeRecords([directory.identity.recorded], in: directory.descriptor)
+    }
+
     /// As ``identity(of:derived:)``, with damage for records that mean nothing: before something is written in their place.
     package func recordedIdentity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
         guard let bytes = try recordBytes(of: descriptor) else { return DirectoryIdentity(derived: derived) }

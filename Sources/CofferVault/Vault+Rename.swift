@@ -217,7 +217,12 @@ extension Vault {
             }
             var pins = before.pins
             if pins.isEmpty {
-                pins = [oldPlace]
+                // As ``identity(of:derived:inMarked:)`` has it.
+                var isFree = false
+                if parent.identity.isMarked, !before.isClosed {
+                    isFree = try holdsOnlyLeftovers(descriptor, names: &leftovers)
+                }
+                pins = isFree ? [.random()] : [oldPlace]
             } else if before.accepted.contains(oldPlace), !pins.contains(oldPlace),
                 try hasEntries(under: oldPlace, butNot: pins, in: descriptor)
             {
@@ -287,6 +292,7 @@ extension Vault {
     /// Marks a directory that another leaves; true.
     private func mark(_ directory: VaultDirectory) throws(VaultError) -> Bool {
         if directory.identity.isMarked { return true }
+        try recordIdentity(of: directory)
         // The caller's idea of it may be older than what is on disk.
         let present = try recordedIdentity(of: directory.descriptor, derived: directory.identity.derived)
         if !present.isMarked {

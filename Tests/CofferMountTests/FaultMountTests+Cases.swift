@@ -185,4 +185,47 @@ extension FaultMountTests {
         // Else nothing was tried.
         #expect(failures > 3)
     }
+
+    /// As a power cut may leave it while it is being removed: the id that its place derives is another directory's.
+    @Test func aDirectoryThatLostItsRecord() throws {
+        let home = try FaultHome()
+        func names(_ path: String) throws -> Set<String> {
+            Set(try ProgramCalls.list(path).keys.filter { !$0.hasPrefix(".") })
+        }
+        func places() throws -> [String] {
+            try names("\(home.path)/vault").filter { !$0.hasPrefix("coffer.") }.map { "\(home.path)/vault/\($0)" }
+        }
+        let long = String(repeating: "l", count: 200)
+        func serve(_ body: (String) throws -> Void) throws {
+            let mount = try FaultMount(home.path, disk: Disk())
+            let watch = FaultWatch(mount)
+            defer { watch.stop() }
+            try body(mount.path)
+            try mount.unmount()
+            #expect(mount.lines.damage.isEmpty)
+        }
+        try serve { place in
+            try ProgramCalls.check(mkdir("\(place)/old", 0o755))
+            for name in ["first", long] { try ProgramCalls.check(mkdir("\(place)/old/\(name)", 0o755)) }
+            try ProgramCalls.check(rename("\(place)/old", "\(place)/new"))
+            try ProgramCalls.check(mkdir("\(place)/old", 0o755))
+        }
+        #expect(try places().count == 2)
+        for place in try places() where try names(place) == ["coffer.dir"] {
+            try ProgramCalls.check(unlink("\(place)/coffer.dir"))
+        }
+        let isLost = try places().contains { try names($0).isEmpty }
+        #expect(isLost)
+        try serve { place in
+            let found = try names("\(place)/old")
+            #expect(found == [])
+            for name in ["first", long] { try ProgramCalls.check(mkdir("\(place)/old/\(name)", 0o755)) }
+        }
+        try serve { place in
+            let found = try names("\(place)/old")
+            #expect(found == ["first", long])
+        }
+        let stored = try places().map(names)
+        #expect(stored.count == 2 && stored[0].intersection(stored[1]) == ["coffer.dir"])
+    }
 }

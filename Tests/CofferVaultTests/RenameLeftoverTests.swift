@@ -154,4 +154,26 @@ struct RenameLeftoverTests {
         try vault.rename("a", to: "b")
         #expect(try vault.list("b") == ["other", "third"])
     }
+
+    /// A power cut, or a failure, after a directory's record was removed and before the directory was: its place derives an id that another, which was renamed away, has.
+    @Test(arguments: [false, true]) func anEmptyDirectoryThatLostItsRecord(moves: Bool) throws {
+        let vault = try TreeVault()
+        func creating(_ path: String) throws -> DirectoryID { try vault.directory(path).directory.identity.creating }
+        try makePinned(vault, "old")
+        try vault.makeDirectory("made")
+        let stored = try vault.stored("made")
+        #expect(try vault.raw("made") == ["coffer.dir"])
+        #expect(unlink(stored + "/coffer.dir") == 0)
+        // Looking at it writes nothing.
+        #expect(try vault.list("made") == [])
+        #expect(try vault.raw("made") == [])
+        let path = moves ? "moved" : "made"
+        if moves { try vault.rename("made", to: "moved") }
+        for name in ["file", "more"] {
+            for parent in [path, "old"] { try vault.makeFile("\(parent)/\(name)") }
+        }
+        #expect(try creating(path) != creating("old"))
+        #expect(try vault.list(path) == ["file", "more"])
+        #expect(try Set(vault.raw(path)).intersection(vault.raw("old")) == ["coffer.dir"])
+    }
 }
