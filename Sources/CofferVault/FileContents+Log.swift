@@ -228,10 +228,11 @@ extension FileContents {
         }
     }
 
-    /// Stores in the file what the log has for it: before anything but whole blocks is changed, and before whoever does not know of the log looks at it.
-    public func drain() throws(VaultError) {
+    /// Stores in the file what the log has for it: before anything but whole blocks is changed, and before whoever does not know of the log looks at it. With
+    /// `isSyncedNext` the caller syncs the file then.
+    public func drain(isSyncedNext: Bool = false) throws(VaultError) {
         guard let log, let logged, !logged.pending.isEmpty else { return }
-        try logged.pending.apply(log)
+        try logged.pending.apply(log, isSyncedNext: isSyncedNext)
     }
 
     /// Reads stored bytes, or what is to be in their place: as `Disk.read`.

@@ -72,7 +72,7 @@ extension FileContents {
     /// After a failure half-way: what is on the disk now is what counts, whatever the log says.
     func voidLog() throws(VaultError) {
         guard let log, let file = logged else { return }
-        try drain()
+        try drain(isSyncedNext: true)
         try syncNow(dataOnly: false, log)
         try noteSynced(isWaitedFor: true, log, file)
         noteAllSynced(file)
@@ -99,7 +99,7 @@ extension FileContents {
             if !file.hasUnloggedChanges.load(ordering: .acquiring) {
                 if dataOnly { return }
                 // Times that wait for what is only in the log are to be durable, too.
-                if file.pending.holdsTimes { try drain() }
+                if file.pending.holdsTimes { try drain(isSyncedNext: true) }
                 try syncNow(dataOnly: false, log)
                 return
             }
@@ -108,7 +108,7 @@ extension FileContents {
             // No change is under way meanwhile, so that "synced" is true of all that the log says by then.
             ranges.lock(0, RangeLock.endless, exclusive: false)
             defer { ranges.unlock(0, RangeLock.endless, exclusive: false) }
-            try drain()
+            try drain(isSyncedNext: true)
             try syncNow(dataOnly: dataOnly, log)
             let hadCuts = file.hasUnsyncedCuts.load(ordering: .relaxed)
             let isUntrue =

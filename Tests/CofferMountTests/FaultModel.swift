@@ -119,8 +119,6 @@ final class FaultNode {
     var isStub = false
     /// The time of modification, where a program has set it.
     var modified: Int?
-    /// It was written since it was synced, so that the kernel may have failed to hand data over.
-    var hasUnsyncedData = false
 
     init(_ kind: Kind, mode: mode_t) {
         self.kind = kind

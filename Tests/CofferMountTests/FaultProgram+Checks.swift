@@ -17,11 +17,7 @@ extension FaultProgram {
         }
         for path in names.paths(\.isFile) {
             try withFile(path, O_RDWR) { file in
-                let before = disk.calls
-                let isDone = try sync(file)
-                // Of times that the driver did not take from it the kernel tells by itself, and without asking. What the driver failed at while no program waited is another
-                // failure, told by the first fsync that it is asked for.
-                if !isDone, disk.calls == before, !file.node.hasUnsyncedData { try sync(file) }
+                try sync(file)
                 try mustWork("fsync after a failed one") { try ProgramCalls.check(fsync(file.descriptor)) }
                 file.node.content.sync()
                 if !file.node.content.isCertain, random.oneIn(2) { try replace(file) }

@@ -206,7 +206,6 @@ final class FaultProgram {
 
     func write(_ file: Held, _ data: [UInt8], at offset: Int) throws {
         file.node.modified = nil
-        file.node.hasUnsyncedData = true
         let outcome = try call("write \(data.count) at \(offset)") {
             ProgramCalls.write(file.descriptor, data, at: offset)
         }
@@ -220,17 +219,12 @@ final class FaultProgram {
         }
     }
 
-    /// False where it failed.
-    @discardableResult
-    func sync(_ file: Held) throws -> Bool {
-        let isDone = try attempt("fsync") { try ProgramCalls.check(fsync(file.descriptor)) }
-        if isDone {
+    func sync(_ file: Held) throws {
+        if try attempt("fsync", { try ProgramCalls.check(fsync(file.descriptor)) }) {
             file.node.content.sync()
-            file.node.hasUnsyncedData = false
         } else {
             file.node.content.fail()
         }
-        return isDone
     }
 
     /// Reads a file; what a successful read brings is what it may hold.

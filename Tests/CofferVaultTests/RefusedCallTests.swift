@@ -121,6 +121,26 @@ struct RefusedCallTests {
         #expect(try killing.check(.all) == nil)
     }
 
+    /// Where only the log cannot be made durable, the file is: a sync that succeeds by that is none that failed.
+    @Test(arguments: [false, true], [false, true]) func aLogThatFailsAlone(isOverBefore: Bool, dataOnly: Bool) throws {
+        let killing = try process(.synced)
+        try killing.change(.write(offset: 20_000, count: 9000, value: 6))
+        var failures = 0
+        killing.disk.onCall = { name, _ throws(Errno) in
+            guard name == "sync", failures == 0 else { return }
+            failures += 1
+            throw .ioError
+        }
+        if isOverBefore { #expect(throws: VaultError.system(.ioError)) { try killing.file.drain() } }
+        try killing.file.sync(dataOnly: dataOnly, killing.scratch)
+        #expect(failures == 1)
+        killing.disk.onCall = nil
+        try killing.change(.sync)
+        try killing.change(.write(offset: 24_000, count: 9000, value: 7))
+        try killing.change(.sync)
+        #expect(try killing.check(.all) == nil)
+    }
+
     /// As long as the system refuses to make void what is not so, changes fail; then they go on.
     @Test func changesWaitForTheVoid() throws {
         let killing = try process(.synced)

@@ -152,19 +152,22 @@ final class PendingStores: @unchecked Sendable {
         return stores.first { $0.sequence == sequence }
     }
 
-    /// Returns once the log has everything durably. Where it cannot, everything goes to the file directly.
+    /// Returns once the log has everything durably. Where it cannot, everything goes to the file directly, which has unlogged changes then and is to be synced.
     func commit(_ log: IntentLog) throws(VaultError) {
+        var isDurable = false
         do throws(VaultError) {
             for ticket in snapshot().tickets { try log.commit(ticket) }
+            isDurable = true
         } catch {
-            try apply(log)
-            throw error
+            // The file is to have it.
         }
+        if !isDurable { try apply(log, isSyncedNext: true) }
     }
 
     /// Stores everything in the file, once it is durable in the log. The file's times stay. Where the log cannot be made durable that is done all the same,
-    /// and told, unless `tellsAll` is false.
-    func apply(_ log: IntentLog, tellsAll: Bool = true) throws(VaultError) {
+    /// and told, unless `tellsAll` is false. With `isSyncedNext` the caller goes on to sync the file, and then no promise is broken by a log that fails; what is left to tell is that images were
+    /// only there, where the system may have lost them.
+    func apply(_ log: IntentLog, tellsAll: Bool = true, isSyncedNext: Bool = false) throws(VaultError) {
         if isEmpty { return }
         var failure: VaultError?
         let committed = snapshot()
@@ -182,7 +185,7 @@ final class PendingStores: @unchecked Sendable {
             withExtendedLifetime(released) {}
             if failure != nil { log.noteFailedSync() }
             if case .failure(let error) = outcome { throw .system(error) }
-            if let failure, tellsAll { throw failure }
+            if let failure, tellsAll, !isSyncedNext || batch.contains(where: { $0.kept == nil }) { throw failure }
         }
     }
 
