@@ -110,9 +110,13 @@ final class FileSystem: @unchecked Sendable {
     }
 
     private func isInMarked(_ directory: Inode) throws(VaultError) -> Bool {
-        guard let parent = table.links(of: directory).first?.parent else { return false }
-        if let known = parent.directory?.identity.withLock({ $0 }) { return known.isMarked }
-        return try withDirectory(parent) { $0.identity.isMarked }
+        guard let parent = table.links(of: directory).first?.parent, let state = parent.directory else { return false }
+        if let known = state.identity.withLock({ $0 }) { return known.isMarked }
+        // Its own record says that, whatever is above it.
+        guard let derived = state.derived.withLock({ $0 }) else { return false }
+        return try descriptors.with(parent) { descriptor throws(VaultError) in
+            try vault.identity(of: descriptor, derived: derived).isMarked
+        }
     }
 
     /// As above where others rename directories: only a place where the directory is now says what it answers to. A name made under what an old place

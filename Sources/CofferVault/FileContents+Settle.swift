@@ -64,9 +64,7 @@ extension FileContents {
         do throws(VaultError) {
             try makeSure(file)
         } catch {
-            if !file.isFailureTold.load(ordering: .acquiring), !file.isTroubleTold.load(ordering: .acquiring) {
-                file.hasUntoldFailure.store(true, ordering: .releasing)
-            }
+            file.noteUntold()
             throw error
         }
     }

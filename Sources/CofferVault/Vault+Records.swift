@@ -21,33 +21,55 @@ extension Vault {
 
     /// As ``identity(of:derived:)``, of a directory in one that is marked, or not. In a marked one every new directory has a record; where an empty one has none, it lost it when it was to be
     /// removed, or replaced, and that was cut short or failed. Another that was renamed away may have the id that this place derives, so it gets one of its own, which is recorded before an entry
-    /// is made.
+    /// is made. Not where several drivers write at a time: each would draw another.
     public func identity(
         of descriptor: Int32, derived: DirectoryID, inMarked isInMarked: Bool
     ) throws(VaultError) -> DirectoryIdentity {
-        let found = try identity(of: descriptor, derived: derived)
-        guard isInMarked, found == DirectoryIdentity(derived: derived), try isEmpty(descriptor) else { return found }
+        guard isInMarked else { return try identity(of: descriptor, derived: derived) }
+        let found: DirectoryIdentity
+        do throws(VaultError) {
+            found = try recordedIdentity(of: descriptor, derived: derived)
+        } catch {
+            // A record that cannot be read is one, and not for this to replace.
+            return try identity(of: descriptor, derived: derived)
+        }
+        guard found == DirectoryIdentity(derived: derived), isEmpty(descriptor) else { return found }
         return DirectoryIdentity(derived: derived, pins: [.random()], isClosed: true, isUnrecorded: true)
     }
 
-    /// Whether a directory, whatever kind of descriptor it has, is empty for a person. Of one that may not be looked into that is not known, and nothing is made in it either.
-    private func isEmpty(_ descriptor: Int32) throws(VaultError) -> Bool {
-        let listing: Int32
-        do throws(Errno) {
-            listing = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+    /// Whether a directory, whatever kind of descriptor it has, is empty for a person. One that cannot be looked into counts as one that is not: what is in it can be reached by name.
+    private func isEmpty(_ descriptor: Int32) -> Bool {
+        do throws(VaultError) {
+            let listing = try system { () throws(Errno) in
+                try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+            }
+            defer { disk.close(listing) }
+            var leftovers: [StoredName] = []
+            return try holdsOnlyLeftovers(listing, names: &leftovers)
         } catch {
-            if error == .permissionDenied { return false }
-            throw .system(error)
+            return false
         }
-        defer { disk.close(listing) }
-        var leftovers: [StoredName] = []
-        return try holdsOnlyLeftovers(listing, names: &leftovers)
     }
 
     /// Puts down what a directory answers to, before an entry is made that is bound to it.
     func recordIdentity(of directory: VaultDirectory) throws(VaultError) {
         guard directory.identity.isUnrecorded else { return }
-        try writeRecords([directory.identity.recorded], in: directory.descriptor)
+        let wanted = directory.identity.recorded
+        let present = try recordedIdentity(of: directory.descriptor, derived: wanted.derived)
+        if present == wanted { return }
+        // Never another's: what is bound to that could not be read any more.
+        guard present == DirectoryIdentity(derived: wanted.derived) else { throw .system(.staleNFSFileHandle) }
+        do throws(VaultError) {
+            try writeRecords([wanted], in: directory.descriptor)
+        } catch {
+            // What is there is taken for what is on the disk.
+            tidy { () throws(VaultError) in
+                try system { () throws(Errno) in
+                    try disk.remove(at: directory.descriptor, ReservedName.directory.cString)
+                }
+            }
+            throw error
+        }
     }
 
     /// As ``identity(of:derived:)``, with damage for records that mean nothing: before something is written in their place.

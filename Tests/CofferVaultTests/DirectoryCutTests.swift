@@ -12,7 +12,7 @@ import Testing
 /// last sync, and no two directories make their entries under one id.
 struct DirectoryCutTests {
     /// `COFFER_TREE_CUTS` says how many workloads, `COFFER_FIRST_SEED` where their seeds begin.
-    private static let count = environmentNumber("COFFER_TREE_CUTS") ?? 4
+    private static let count = environmentNumber("COFFER_TREE_CUTS") ?? 6
     private static let first = environmentNumber("COFFER_FIRST_SEED") ?? 0
 
     @Test(arguments: SimulatedTree.Journal.allCases) func treesStayReadable(journal: SimulatedTree.Journal) throws {
@@ -97,6 +97,7 @@ struct DirectoryCutTests {
         var cuts = 0
         for seed in 0..<40 as Range<UInt64> {
             let workload = try TreeCut(journal, seed: seed)
+            workload.goesOn = true
             for path in ["/a", "/a/b"] { try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) } }
             try workload.perform("symlink /a/c") { try $0.makeLink("/a/c", to: "target") }
             try workload.perform("rename /a /d") { try $0.rename("/a", to: "/d") }
@@ -124,6 +125,8 @@ private final class TreeCut {
     private var doing = ""
     private(set) var cuts = 0
     private(set) var failure: String?
+    /// After a power cut entries are made in every directory, with another power cut after each.
+    var goesOn = false
 
     init(_ journal: SimulatedTree.Journal, seed: UInt64) throws {
         self.seed = seed
@@ -168,10 +171,31 @@ private final class TreeCut {
             let other = try TreeVault(nameMax: 143, disk: left, rootDescriptor: left.root())
             let found = try Self.text(other)
             // Btrfs may have written a later change and not an earlier one.
+            if goesOn, random.oneIn(4) { try goOn(left) }
             if disk.journal != .btrfs, !states.contains(found) { failure = "\(found) is none of \(states)" }
         } catch {
             failure = "\(error)"
         }
+    }
+
+    private func goOn(_ left: SimulatedTree) throws {
+        let vault = try TreeVault(nameMax: 143, disk: left, rootDescriptor: left.root())
+        for path in try Self.directories(vault, "") {
+            for name in ["y", "Z" + String(repeating: "z", count: 200)] {
+                try vault.makeLink("\(path)/\(name)", to: "made")
+                let again = left.crashed(everything: false, &random)
+                _ = try Self.text(try TreeVault(nameMax: 143, disk: again, rootDescriptor: again.root()))
+            }
+        }
+        _ = try Self.text(vault)
+    }
+
+    private static func directories(_ vault: TreeVault, _ path: String) throws -> [String] {
+        var found = [path]
+        for name in try vault.list(path) where try vault.entry("\(path)/\(name)").isDirectory {
+            found += try directories(vault, "\(path)/\(name)")
+        }
+        return found
     }
 
     private struct Unreadable: Error {

@@ -141,6 +141,30 @@ struct RefusedCallTests {
         #expect(try killing.check(.all) == nil)
     }
 
+    /// What only the log's file had may have been lost there: that is told, whoever stores it.
+    @Test(arguments: [false, true]) func aLogThatFailsWithWhatOnlyItHas(isStoredBefore: Bool) throws {
+        let killing = try process(.synced)
+        try killing.change(.write(offset: 50_000, count: 120_000, value: 6))
+        try killing.change(.sync)
+        // So much is not kept in memory.
+        try killing.change(.write(offset: 0, count: 20 * 4096, value: 7))
+        var failures = 0
+        killing.disk.onCall = { name, _ throws(Errno) in
+            guard name == "sync", failures == 0 else { return }
+            failures += 1
+            throw .ioError
+        }
+        if isStoredBefore {
+            try killing.file.logged?.pending.apply(killing.log, tellsAll: false)
+            #expect(failures == 1)
+        }
+        #expect(throws: VaultError.system(.ioError)) { try killing.file.sync(dataOnly: true, killing.scratch) }
+        #expect(failures == 1)
+        killing.disk.onCall = nil
+        try killing.change(.sync)
+        #expect(try killing.check(.all) == nil)
+    }
+
     /// As long as the system refuses to make void what is not so, changes fail; then they go on.
     @Test func changesWaitForTheVoid() throws {
         let killing = try process(.synced)

@@ -57,6 +57,12 @@ public final class LoggedFile: @unchecked Sendable {
     /// Held while the file is being synced: nobody is told that it is who did not wait for that.
     let syncing = Mutex<Void>(())
 
+    /// Something failed while no program waited: whoever syncs next is told, unless that is so already.
+    func noteUntold() {
+        if isFailureTold.load(ordering: .acquiring) || isTroubleTold.load(ordering: .acquiring) { return }
+        hasUntoldFailure.store(true, ordering: .releasing)
+    }
+
     init(key: Key, id: [UInt8], place: @escaping @Sendable () -> [StoredName]?) {
         self.key = key
         self.id = id

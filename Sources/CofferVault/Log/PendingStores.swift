@@ -184,8 +184,9 @@ final class PendingStores: @unchecked Sendable {
             for store in batch.prefix(done) { log.end(store.ticket) }
             withExtendedLifetime(released) {}
             if failure != nil { log.noteFailedSync() }
+            let isDoubtful = failure != nil && batch.contains { $0.kept == nil }
             if case .failure(let error) = outcome { throw .system(error) }
-            if let failure, tellsAll, !isSyncedNext || batch.contains(where: { $0.kept == nil }) { throw failure }
+            if let failure, tellsAll, !isSyncedNext || isDoubtful { throw failure }
         }
     }
 
@@ -232,6 +233,8 @@ final class PendingStores: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
         guard let file, !batch.isEmpty else { return (0, nil, .success(())) }
         if !isProtected {
+            // Images that are only in the log's file may be lost there: whoever syncs next is told, whoever stores them.
+            if batch.contains(where: { $0.kept == nil }) { file.logged?.noteUntold() }
             file.logged?.hasUnloggedChanges.store(true, ordering: .releasing)
             file.logged?.isUnsure.store(true, ordering: .releasing)
         }
