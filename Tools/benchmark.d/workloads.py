@@ -23,10 +23,25 @@ class Load:
         return max(1, int(number * self.scale))
 
 
+# How many processors were busy while the last step was timed, with everything that the machine did.
+processors_busy = None
+
+
+def busy():
+    """Seconds that the machine's processors have been busy, in sum."""
+    with open("/proc/stat") as file:
+        ticks = [int(word) for word in file.readline().split()[1:]]
+    idle, waiting = ticks[3], ticks[4]
+    return (sum(ticks[:7]) - idle - waiting) / os.sysconf("SC_CLK_TCK")
+
+
 def timed(step):
-    begin = time.monotonic()
+    global processors_busy
+    before, begin = busy(), time.monotonic()
     step()
-    return time.monotonic() - begin
+    elapsed = time.monotonic() - begin
+    processors_busy = (busy() - before) / elapsed
+    return elapsed
 
 
 def shell(*words, **options):
