@@ -176,4 +176,27 @@ struct RenameLeftoverTests {
         #expect(try vault.list(path) == ["file", "more"])
         #expect(try Set(vault.raw(path)).intersection(vault.raw("old")) == ["coffer.dir"])
     }
+
+    /// Neither is a record replaced that means nothing, which check tells of, nor one that somebody else has put down meanwhile.
+    @Test func aRecordIsNotReplaced() throws {
+        let vault = try TreeVault()
+        try makePinned(vault, "old")
+        for path in ["made", "other"] { try vault.makeDirectory(path) }
+        let (damaged, other) = (try vault.stored("made") + "/coffer.dir", try vault.stored("other") + "/coffer.dir")
+        try setRawBytes(damaged, [1, 2, 3])
+        try vault.makeFile("made/file")
+        #expect(try rawBytes(damaged) == [1, 2, 3])
+
+        let before = try rawBytes(other)
+        #expect(rename(other, other + ".away") == 0)
+        let directory = try vault.directory("other")
+        #expect(directory.directory.identity.isUnrecorded)
+        #expect(rename(other + ".away", other) == 0)
+        #expect(throws: VaultError.system(.staleNFSFileHandle)) {
+            try vault.makeFile(Array("file".utf8), in: directory.directory, [])
+        }
+        #expect(try rawBytes(other) == before)
+        try vault.makeFile("other/file")
+        #expect(try vault.list("other") == ["file"])
+    }
 }
