@@ -90,10 +90,10 @@ extension Vault {
         if mode != .exchange { tidy { () throws(VaultError) in try removeCompanions(of: old.name, in: source) } }
         // A link's overflow file stays where another name of the same link may need it.
         if let overflow, isElsewhere, old.status.st_nlink == 1 {
-            tidy { () throws(VaultError) in try removeQuietly(overflow, in: source) }
+            tidy { () throws(VaultError) in try removeOverflow(overflow, in: source, changed: target) }
         }
         if let otherOverflow, isElsewhere || mode != .exchange, existing?.status.st_nlink == 1 {
-            tidy { () throws(VaultError) in try removeQuietly(otherOverflow, in: target) }
+            tidy { () throws(VaultError) in try removeOverflow(otherOverflow, in: target, changed: target) }
         }
         for move in [movedDirectory, exchangedDirectory] {
             if let move { tidy { () throws(VaultError) in try finish(move) } }
