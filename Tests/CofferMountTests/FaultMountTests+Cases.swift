@@ -174,6 +174,12 @@ extension FaultMountTests {
                 try ProgramCalls.check(mkdir("\(new)/made", 0o755))
             }
             try mount.unmount()
+            // What is bound to an id that no other has needs a record here.
+            let kept = try ProgramCalls.list("\(home.path)/vault").keys.filter {
+                !$0.hasPrefix(".") && !$0.hasPrefix("coffer.")
+            }
+            .map { try ProgramCalls.list("\(home.path)/vault/\($0)").keys.contains("coffer.dir") }
+            #expect(kept == (isRemoved ? [] : [true]), "call \(call)")
             let again = try FaultMount(home.path, disk: Disk())
             let otherWatch = FaultWatch(again)
             defer { otherWatch.stop() }

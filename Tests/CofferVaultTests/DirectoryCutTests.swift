@@ -27,15 +27,28 @@ struct DirectoryCutTests {
         #expect(cuts > 30 * Self.count)
     }
 
+    /// Runs a sequence for many seeds, until one fails; at least so many power cuts must have been tried.
+    private func run(
+        _ journal: SimulatedTree.Journal, seeds: Range<UInt64>, cuts least: Int,
+        _ body: (TreeCut, UInt64) throws -> Void
+    ) throws {
+        var cuts = 0
+        for seed in seeds {
+            let workload = try TreeCut(journal, seed: seed)
+            try body(workload, seed)
+            cuts += workload.cuts
+            if workload.failure != nil { return }
+        }
+        #expect(cuts > least)
+    }
+
     /// An empty directory takes the id of the place that it is moved to: so it must be there, before anything that is bound to that id can be in it. Found by seed
     /// 830700004 of the above.
     @Test(arguments: SimulatedTree.Journal.allCases) func anEmptyDirectoryThatMoved(journal: SimulatedTree.Journal)
         throws
     {
         let long = "L" + String(repeating: "l", count: 200)
-        var cuts = 0
-        for seed in 0..<100 as Range<UInt64> {
-            let workload = try TreeCut(journal, seed: seed)
+        try run(journal, seeds: 0..<100, cuts: 300) { workload, seed in
             for path in ["/a", "/a/b"] { try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) } }
             try workload.perform("symlink /c") { try $0.makeLink("/c", to: "target") }
             try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
@@ -52,19 +65,14 @@ struct DirectoryCutTests {
             for path in ["/c/d", "/c/d/" + long] {
                 try workload.perform("mkdir \(path.prefix(8))") { try $0.makeDirectory(path) }
             }
-            cuts += workload.cuts
-            if workload.failure != nil { return }
         }
-        #expect(cuts > 300)
     }
 
     /// A directory that has entries keeps the records of both its places until it is at the new one for good. Found by seed 485621154 of the first.
     @Test(arguments: SimulatedTree.Journal.allCases) func aDirectoryWithEntriesThatMoved(
         journal: SimulatedTree.Journal
     ) throws {
-        var cuts = 0
-        for seed in 0..<40 as Range<UInt64> {
-            let workload = try TreeCut(journal, seed: seed)
+        try run(journal, seeds: 0..<40, cuts: 200) { workload, seed in
             for path in ["/a", "/a/b", "/a/f", "/c"] {
                 try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) }
             }
@@ -84,19 +92,14 @@ struct DirectoryCutTests {
                 }
             }
             if seed % 2 == 0 { try workload.perform("sync /") { try $0.vault.syncEntries($0.vault.rootDescriptor) } }
-            cuts += workload.cuts
-            if workload.failure != nil { return }
         }
-        #expect(cuts > 200)
     }
 
     /// What is left of an empty directory that was about to go, or to be replaced, has no id that another uses. Found by seed 485621160 of the first.
     @Test(arguments: SimulatedTree.Journal.allCases) func anEmptyDirectoryThatGoes(
         journal: SimulatedTree.Journal
     ) throws {
-        var cuts = 0
-        for seed in 0..<40 as Range<UInt64> {
-            let workload = try TreeCut(journal, seed: seed)
+        try run(journal, seeds: 0..<40, cuts: 200) { workload, seed in
             workload.goesOn = true
             for path in ["/a", "/a/b"] { try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) } }
             try workload.perform("symlink /a/c") { try $0.makeLink("/a/c", to: "target") }
@@ -108,19 +111,14 @@ struct DirectoryCutTests {
             } else {
                 try workload.perform("rename /d/b /a") { try $0.rename("/d/b", to: "/a") }
             }
-            cuts += workload.cuts
-            if workload.failure != nil { return }
         }
-        #expect(cuts > 200)
     }
 
     /// What does not fit into a link is in a file beside it, which may have a name in another directory too: syncing it there makes durable that it went here. Found by seed 7000079 of
     /// the first.
     @Test(arguments: SimulatedTree.Journal.allCases) func aLongLinkThatGoes(journal: SimulatedTree.Journal) throws {
         let target = String(repeating: "t", count: 3000)
-        var cuts = 0
-        for seed in 0..<40 as Range<UInt64> {
-            let workload = try TreeCut(journal, seed: seed)
+        try run(journal, seeds: 0..<40, cuts: 100) { workload, seed in
             for path in ["/a", "/c"] { try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) } }
             try workload.perform("symlink /a/x") { try $0.makeLink("/a/x", to: target) }
             try workload.perform("symlink /c/y") { try $0.makeLink("/c/y", to: "short") }
@@ -134,10 +132,7 @@ struct DirectoryCutTests {
             }
             try workload.perform("exchange /c/x /c/y") { try $0.rename("/c/x", to: "/c/y", .exchange) }
             try workload.perform("sync /") { try $0.vault.syncEntries($0.vault.rootDescriptor) }
-            cuts += workload.cuts
-            if workload.failure != nil { return }
         }
-        #expect(cuts > 100)
     }
 }
 

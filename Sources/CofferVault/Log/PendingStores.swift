@@ -165,8 +165,8 @@ final class PendingStores: @unchecked Sendable {
     }
 
     /// Stores everything in the file, once it is durable in the log. The file's times stay. Where the log cannot be made durable that is done all the same,
-    /// and told, unless `tellsAll` is false. With `isSyncedNext` the caller goes on to sync the file, and then no promise is broken by a log that fails; what is left to tell is that images were
-    /// only there, where the system may have lost them.
+    /// and told, unless `tellsAll` is false, or the caller goes on to sync the file, with `isSyncedNext`: then no promise is broken by a log that fails. That images were only there, where the
+    /// system may have lost them, whoever syncs the file is told.
     func apply(_ log: IntentLog, tellsAll: Bool = true, isSyncedNext: Bool = false) throws(VaultError) {
         if isEmpty { return }
         var failure: VaultError?
@@ -184,9 +184,8 @@ final class PendingStores: @unchecked Sendable {
             for store in batch.prefix(done) { log.end(store.ticket) }
             withExtendedLifetime(released) {}
             if failure != nil { log.noteFailedSync() }
-            let isDoubtful = failure != nil && batch.contains { $0.kept == nil }
             if case .failure(let error) = outcome { throw .system(error) }
-            if let failure, tellsAll, !isSyncedNext || isDoubtful { throw failure }
+            if let failure, tellsAll, !isSyncedNext { throw failure }
         }
     }
 
