@@ -108,16 +108,14 @@ extension Vault {
         tidy { () throws(VaultError) in try removeCompanions(of: entry.name, in: directory) }
         // Another name of the same link in this directory may still need the file.
         if let overflow, entry.status.st_nlink == 1 {
-            tidy { () throws(VaultError) in try removeOverflow(overflow, in: directory, changed: directory) }
+            tidy { () throws(VaultError) in try removeOverflow(overflow, in: directory) }
         }
     }
 
-    /// Removes a link's overflow file once the link is not there any more, which is a change of `changed`. The file may have a name in another directory too, and where a file system keeps no
-    /// order of entries, whoever syncs it by that makes durable that it has gone here: so the link must have gone for good.
-    func removeOverflow(
-        _ overflow: StoredName, in directory: VaultDirectory, changed: VaultDirectory
-    ) throws(VaultError) {
-        if !keepsEntryOrder { try system { () throws(Errno) in try syncEntries(changed.descriptor) } }
+    /// Removes a link's overflow file once the link has left the directory. The file may have a name in another directory too, and where a file system keeps no order of entries, whoever
+    /// syncs it by that makes durable that it has gone here: so the link must have gone for good.
+    func removeOverflow(_ overflow: StoredName, in directory: VaultDirectory) throws(VaultError) {
+        if !keepsEntryOrder { try system { () throws(Errno) in try syncEntries(directory.descriptor) } }
         try removeQuietly(overflow, in: directory)
     }
 

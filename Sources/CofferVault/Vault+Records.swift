@@ -59,6 +59,7 @@ extension Vault {
         if present == wanted { return }
         // Never another's: what is bound to that could not be read any more.
         guard present == DirectoryIdentity(derived: wanted.derived) else { throw .system(.staleNFSFileHandle) }
+        try settleRemovals(directory.descriptor)
         do throws(VaultError) {
             try writeRecords([wanted], in: directory.descriptor)
         } catch {
@@ -70,6 +71,13 @@ extension Vault {
             }
             throw error
         }
+    }
+
+    /// What has been removed from a directory is gone for good after this, before the directory stops answering to an id for lack of entries that are bound to it. Where entries come to the
+    /// disk in order that is so anyway.
+    func settleRemovals(_ descriptor: Int32) throws(VaultError) {
+        guard !keepsEntryOrder else { return }
+        try system { () throws(Errno) in try syncEntries(descriptor) }
     }
 
     /// As ``identity(of:derived:)``, with damage for records that mean nothing: before something is written in their place.

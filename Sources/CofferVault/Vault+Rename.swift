@@ -90,10 +90,10 @@ extension Vault {
         if mode != .exchange { tidy { () throws(VaultError) in try removeCompanions(of: old.name, in: source) } }
         // A link's overflow file stays where another name of the same link may need it.
         if let overflow, isElsewhere, old.status.st_nlink == 1 {
-            tidy { () throws(VaultError) in try removeOverflow(overflow, in: source, changed: target) }
+            tidy { () throws(VaultError) in try removeOverflow(overflow, in: source) }
         }
         if let otherOverflow, isElsewhere || mode != .exchange, existing?.status.st_nlink == 1 {
-            tidy { () throws(VaultError) in try removeOverflow(otherOverflow, in: target, changed: target) }
+            tidy { () throws(VaultError) in try removeOverflow(otherOverflow, in: target) }
         }
         for move in [movedDirectory, exchangedDirectory] {
             if let move { tidy { () throws(VaultError) in try finish(move) } }
@@ -207,6 +207,7 @@ extension Vault {
         do throws(VaultError) {
             lifted = try lift(entry, descriptor)
             let before = try recordedIdentity(of: descriptor, derived: oldPlace)
+            try settleRemovals(descriptor)
             var leftovers: [StoredName] = []
             if !intoMarked, !before.isMarked, try holdsOnlyLeftovers(descriptor, names: &leftovers) {
                 // Nothing is bound to an id of it, so it takes the one of its new place.

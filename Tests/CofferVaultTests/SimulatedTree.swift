@@ -56,6 +56,8 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     private var passesOver: SeededRandom
     /// Called before each change.
     var onChange: (() -> Void)?
+    /// After how many more changes one is refused, and with what.
+    var refusal: (changes: Int, code: Errno)?
 
     init(_ journal: Journal, seed: UInt64 = 1) {
         self.journal = journal
@@ -74,7 +76,9 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         var left = durable
         // A prefix of what was done, and what was synced besides.
         let reached = everything ? pending.count : random.below(pending.count + 1)
-        for (index, group) in pending.enumerated() where index < reached || group.isDurable {
+        let synced = !everything && journal == .btrfs ? syncedByAnother(&random) : nil
+        for (index, group) in pending.enumerated()
+        where index < reached || group.isDurable || synced.map({ concerns(index, $0) }) == true {
             for change in group.changes { left[change.directory, default: [:]][change.name] = change.node }
         }
         other.entries = left
@@ -93,8 +97,25 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         return other
     }
 
+    /// What another program has just synced: a directory, or something in one; or nothing. It knows none of Coffer's own files.
+    private func syncedByAnother(_ random: inout SeededRandom) -> UInt? {
+        guard let change = pending.last(where: { _ in random.oneIn(4) })?.changes.randomElement(using: &random) else {
+            return nil
+        }
+        let isOwn = change.name.hasPrefix("coffer.") && nodes[change.object]?.kind != S_IFDIR
+        return isOwn || random.oneIn(2) ? change.directory : change.object
+    }
+
     /// How many changes are not on the disk for certain.
     var unsynced: Int { pending.filter { !$0.isDurable }.count }
+
+    /// What each change begins with.
+    private func changing() throws(Errno) {
+        onChange?()
+        guard let refusal else { return }
+        self.refusal = refusal.changes > 0 ? (refusal.changes - 1, refusal.code) : nil
+        if refusal.changes == 0 { throw refusal.code }
+    }
 
     private func change(_ changes: [Change]) {
         for change in changes {
@@ -114,7 +135,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     }
 
     override func sync(_ descriptor: Int32, dataOnly: Bool = false) throws(Errno) {
-        onChange?()
+        try changing()
         let number = try number(descriptor)
         nodes[number]?.syncedBytes = nodes[number]?.bytes
         switch journal {
@@ -131,7 +152,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
 
     override func syncEntries(_ descriptor: Int32) throws(Errno) {
         guard journal == .btrfs else { return try sync(descriptor) }
-        onChange?()
+        try changing()
         let number = try number(descriptor)
         settle { concerns($0, number) }
     }
@@ -141,7 +162,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     }
 
     override func syncFileSystem(_ descriptor: Int32) throws(Errno) {
-        onChange?()
+        try changing()
         for node in nodes.values { node.syncedBytes = node.bytes }
         settle { _ in true }
     }
@@ -198,7 +219,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
             return describe(found.number)
         }
         guard flags & O_CREAT != 0 else { throw .noSuchFileOrDirectory }
-        onChange?()
+        try changing()
         let made = make(S_IFREG, mode)
         add(made, parent, name)
         return describe(made.number)
@@ -259,7 +280,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     }
 
     override func write(_ descriptor: Int32, _ buffer: UnsafeRawPointer, count: Int, at offset: Int) throws(Errno) {
-        onChange?()
+        try changing()
         let node = try node(descriptor)
         if node.bytes.count < offset + count {
             node.bytes += [UInt8](repeating: 0, count: offset + count - node.bytes.count)
@@ -282,7 +303,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     override func makeDirectory(at directory: Int32, _ name: UnsafePointer<CChar>, mode: mode_t) throws(Errno) {
         let (parent, name, found) = try find(directory, name)
         if found != nil { throw .fileExists }
-        onChange?()
+        try changing()
         add(make(S_IFDIR, mode), parent, name)
     }
 
@@ -294,7 +315,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         // As XFS, which takes less than others.
         let text = Array(String(cString: target).utf8)
         if text.count > 1023 { throw .fileNameTooLong }
-        onChange?()
+        try changing()
         let made = make(S_IFLNK, 0o777)
         made.bytes = text
         add(made, parent, name)
@@ -315,7 +336,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         guard let found = try find(source, name).2 else { throw .noSuchFileOrDirectory }
         let (parent, new, existing) = try find(target, newName)
         if existing != nil { throw .fileExists }
-        onChange?()
+        try changing()
         add(found, parent, new)
     }
 
@@ -331,7 +352,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         if mode == .replace, let existing, existing.kind == S_IFDIR, !(entries[existing.number]?.isEmpty ?? true) {
             throw .directoryNotEmpty
         }
-        onChange?()
+        try changing()
         change([
             Change(
                 directory: from, name: old, node: mode == .exchange ? existing?.number : nil,
@@ -349,7 +370,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         } else if found.kind == S_IFDIR {
             throw .isDirectory
         }
-        onChange?()
+        try changing()
         change([Change(directory: number, name: name, node: nil, object: found.number)])
     }
 }

@@ -12,6 +12,9 @@ final class TreeVault {
     let vault: Vault
     let tree: Tree
     let scratch: Scratch
+    private let nameMax: Int
+    private let ownsHome: Bool
+    private static let id = [UInt8](0..<16)
 
     init(nameMax: Int = 255, epochs: [UInt8] = [0], disk: Disk = Disk(), rootDescriptor: Int32? = nil) throws {
         home = try TemporaryDirectory()
@@ -21,12 +24,27 @@ final class TreeVault {
         vault = Vault(
             disk: disk,
             rootDescriptor: try rootDescriptor ?? openFile(home.file("vault"), flags: O_RDONLY | O_DIRECTORY),
-            ring: try KeyRing(keys: keys), vaultID: Array(0..<16), cipher: .aes256GCM, nameMax: nameMax)
+            ring: try KeyRing(keys: keys), vaultID: Self.id, cipher: .aes256GCM, nameMax: nameMax)
         tree = Tree(vault)
         scratch = try Scratch()
+        self.nameMax = nameMax
+        ownsHome = true
+    }
+
+    /// The same vault on another disk, with what is slow to get: thousands are made of power cuts.
+    init(_ other: TreeVault, disk: Disk, rootDescriptor: Int32) {
+        home = other.home
+        vault = Vault(
+            disk: disk, rootDescriptor: rootDescriptor, ring: other.vault.ring, vaultID: Self.id,
+            cipher: other.vault.cipher, nameMax: other.nameMax)
+        tree = Tree(vault)
+        scratch = other.scratch
+        nameMax = other.nameMax
+        ownsHome = false
     }
 
     deinit {
+        guard ownsHome else { return }
         // By descriptors: what a test makes may have longer paths than the system takes.
         do {
             let descriptor = try openFile(home.path, flags: O_RDONLY | O_DIRECTORY)
