@@ -83,10 +83,6 @@ extension Vault {
         try move(old, from: source, to: new.0, replacing: mode == .replace ? existing : nil, in: target, mode)
 
         // From here on the rename has happened, whatever becomes of the rest.
-        for move in [movedDirectory, exchangedDirectory] {
-            guard let move, move.takesNewID, !keepsEntryOrder else { continue }
-            tidy { () throws(VaultError) in try system { () throws(Errno) in try syncEntries(move.descriptor) } }
-        }
         if mode != .exchange { tidy { () throws(VaultError) in try removeCompanions(of: old.name, in: source) } }
         // A link's overflow file stays where another name of the same link may need it.
         if let overflow, isElsewhere, old.status.st_nlink == 1 {
@@ -189,8 +185,6 @@ extension Vault {
         let identity: DirectoryIdentity
         /// It goes on using the id that its old place derives, so the parent must be marked.
         let leavesID: Bool
-        /// It was empty, and what will be in it is bound to its new place. Where a file system may write what is in it and not that it is there, it must be made to.
-        let takesNewID: Bool
         /// It has records of the place that it leaves.
         let hasOldRecords: Bool
         /// The mode that it had, where that was lifted so that its owner may put records in.
@@ -209,21 +203,18 @@ extension Vault {
             let before = try recordedIdentity(of: descriptor, derived: oldPlace)
             try settleRemovals(descriptor)
             var leftovers: [StoredName] = []
-            if !intoMarked, !before.isMarked, try holdsOnlyLeftovers(descriptor, names: &leftovers) {
-                // Nothing is bound to an id of it, so it takes the one of its new place.
+            let isEmpty = try holdsOnlyLeftovers(descriptor, names: &leftovers)
+            if isEmpty, keepsEntryOrder, !intoMarked, !before.isMarked {
+                // Nothing is bound to an id of it, so it takes the one of its new place. Where a file system may write what is in it and not that it is there, nothing may be bound to that.
                 return Move(
                     descriptor: descriptor, identity: DirectoryIdentity(derived: newPlace), leavesID: false,
-                    takesNewID: true,
                     hasOldRecords: leftovers.contains(ReservedName.directory), liftedMode: lifted)
             }
             var pins = before.pins
             if pins.isEmpty {
-                // As ``identity(of:derived:inMarked:)`` has it.
-                var isFree = false
-                if parent.identity.isMarked, !before.isClosed {
-                    isFree = try holdsOnlyLeftovers(descriptor, names: &leftovers)
-                }
-                pins = isFree ? [.random()] : [oldPlace]
+                // Nobody else's, whatever the place that it leaves has been before: as ``identity(of:derived:inMarked:)`` has it.
+                // But what was renamed away from a marked one may go on using ids of this one's, so the place is left with a mark.
+                pins = isEmpty && (!before.isMarked || parent.identity.isMarked) ? [.random()] : [oldPlace]
             } else if before.accepted.contains(oldPlace), !pins.contains(oldPlace),
                 try hasEntries(under: oldPlace, butNot: pins, in: descriptor)
             {
@@ -234,8 +225,7 @@ extension Vault {
                 isClosed: intoMarked && !pins.contains(newPlace))
             try writeRecords([before, after], in: descriptor)
             return Move(
-                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), takesNewID: false,
-                hasOldRecords: true,
+                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true,
                 liftedMode: lifted)
         } catch {
             restoreMode(descriptor, lifted)
@@ -284,7 +274,7 @@ extension Vault {
     private func finish(_ move: Move) throws(VaultError) {
         guard move.hasOldRecords else { return }
         // Where a file system may write what is in a directory, and not that it has moved, it must have written that first.
-        if !keepsEntryOrder, !move.takesNewID {
+        if !keepsEntryOrder {
             try system { () throws(Errno) in try syncEntries(move.descriptor) }
         }
         try writeRecords([move.identity], in: move.descriptor)
