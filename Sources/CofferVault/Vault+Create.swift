@@ -62,10 +62,28 @@ extension Vault {
                     mode: .noReplace)
             }
         } catch {
-            try system { () throws(Errno) in try removeMade(making, in: directory.descriptor) }
+            try removeMade(making, in: directory.descriptor)
             throw error
         }
+        try settleMade(stored, in: directory)
         return (stored, identity)
+    }
+
+    /// Where entries have no order, what is made in a directory may be on the disk and its name not: it would be in a directory that nobody sees.
+    private func settleMade(_ stored: EncodedName, in directory: VaultDirectory) throws(VaultError) {
+        guard !keepsEntryOrder else { return }
+        do throws(VaultError) {
+            try system { () throws(Errno) in
+                let (descriptor, mode) = try openLifted(stored.entry, in: directory.descriptor)
+                defer { disk.close(descriptor) }
+                if mode & 0o700 != 0o700 { try disk.setMode(descriptor, mode) }
+                try disk.syncEntries(descriptor)
+            }
+        } catch {
+            try removeMade(stored.entry, in: directory.descriptor)
+            tidy { () throws(VaultError) in try removeCompanions(of: stored, in: directory) }
+            throw error
+        }
     }
 
     /// Opens a directory, and lets its owner do everything in it: a umask or a default ACL may have taken that away. Returns the mode it had, too.
@@ -77,14 +95,18 @@ extension Vault {
         return (try disk.reopen(object, flags: O_RDONLY | O_DIRECTORY), mode)
     }
 
-    /// Removes a directory that never got its name.
-    func removeMade(_ name: StoredName, in directory: Int32) throws(Errno) {
-        let (descriptor, _) = try openLifted(name, in: directory)
+    /// Removes a directory that never got its name. What is in it nevertheless would be lost with its record.
+    func removeMade(_ name: StoredName, in directory: Int32) throws(VaultError) {
+        let (descriptor, _) = try system { () throws(Errno) in try openLifted(name, in: directory) }
         defer { disk.close(descriptor) }
-        for record in [ReservedName.directory, ReservedName.newDirectory] {
-            try ignoringAbsence { () throws(Errno) in try disk.remove(at: descriptor, record.cString) }
+        var leftovers: [StoredName] = []
+        guard try holdsOnlyLeftovers(descriptor, names: &leftovers) else { throw .system(.directoryNotEmpty) }
+        try system { () throws(Errno) in
+            for record in [ReservedName.directory, ReservedName.newDirectory] {
+                try ignoringAbsence { () throws(Errno) in try disk.remove(at: descriptor, record.cString) }
+            }
+            try disk.remove(at: directory, name.cString, directory: true)
         }
-        try disk.remove(at: directory, name.cString, directory: true)
     }
 
     /// Makes another name for a file.

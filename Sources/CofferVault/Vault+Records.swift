@@ -59,7 +59,7 @@ extension Vault {
         if present == wanted { return }
         // Never another's: what is bound to that could not be read any more.
         guard present == DirectoryIdentity(derived: wanted.derived) else { throw .system(.staleNFSFileHandle) }
-        try settleRemovals(directory.descriptor)
+        try settle(directory.descriptor)
         do throws(VaultError) {
             try writeRecords([wanted], in: directory.descriptor)
         } catch {
@@ -73,9 +73,9 @@ extension Vault {
         }
     }
 
-    /// What has been removed from a directory is gone for good after this, before the directory stops answering to an id for lack of entries that are bound to it. Where entries come to the
-    /// disk in order that is so anyway.
-    func settleRemovals(_ descriptor: Int32) throws(VaultError) {
+    /// What has been removed from a directory is gone for good after this, and the directory is for good where it is: before it stops answering to an id that an entry may be bound to, or
+    /// to what it answered to elsewhere. Where entries come to the disk in order that is so anyway.
+    func settle(_ descriptor: Int32) throws(VaultError) {
         guard !keepsEntryOrder else { return }
         try system { () throws(Errno) in try syncEntries(descriptor) }
     }
@@ -145,8 +145,12 @@ extension Vault {
             try disk.rename(
                 from: descriptor, ReservedName.newDirectory.cString, to: descriptor, ReservedName.directory.cString)
             if !keepsEntryOrder { try disk.sync(file) }
-            // A rename leaves the time of the directory that moves as it was.
-            try disk.setTimes(descriptor, access: before.st_atim, modification: before.st_mtim)
+            // A rename leaves the time of the directory that moves as it was. Only its owner may say so.
+            do throws(Errno) {
+                try disk.setTimes(descriptor, access: before.st_atim, modification: before.st_mtim)
+            } catch {
+                if error != .notPermitted { throw error }
+            }
             try syncDirectory(descriptor)
         }
     }
@@ -220,7 +224,7 @@ extension Vault {
                 guard error == .isDirectory || error == .notPermitted else { throw .system(error) }
                 // A directory that was being made when the machine stopped; any other is not for this to remove.
                 guard ReservedName.isMaking(name) else { return false }
-                try system { () throws(Errno) in try removeMade(name, in: descriptor) }
+                try removeMade(name, in: descriptor)
             }
         }
         return true

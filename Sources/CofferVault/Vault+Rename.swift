@@ -64,6 +64,8 @@ extension Vault {
             movedDirectory = move
             outcome.moved = move.identity
             if move.leavesID { outcome.isSourceMarked = try mark(source) }
+            // Should it lose its record there, it must not be taken for one that has the id of the place.
+            if move.identity.isClosed { outcome.isTargetMarked = try mark(target) }
         }
         if mode == .exchange, let existing, existing.isDirectory {
             let move = try prepare(
@@ -72,6 +74,7 @@ extension Vault {
             exchangedDirectory = move
             outcome.exchanged = move.identity
             if move.leavesID { outcome.isTargetMarked = try mark(target) }
+            if move.identity.isClosed { outcome.isSourceMarked = try mark(source) }
         }
         let overflow = try carryOverflow(of: old, from: source, to: target)
         let otherOverflow = try existing.flatMap { entry throws(VaultError) in
@@ -146,7 +149,7 @@ extension Vault {
     /// Marks the parent of a directory that is about to go for good, where the directory is marked itself: else a new one of the same name would derive the
     /// ids again that directories renamed away from this one keep using. Returns whether the parent is marked.
     func retire(_ entry: VaultEntry, in parent: VaultDirectory) throws(VaultError) -> Bool {
-        if parent.identity.isMarked { return true }
+        if parent.identity.isMarked { return try mark(parent) }
         let derived = entry.id.child(entry.plainName)
         do throws(VaultError) {
             let isMarked = try withLifted(entry, in: parent) { descriptor throws(VaultError) in
@@ -201,20 +204,27 @@ extension Vault {
         do throws(VaultError) {
             lifted = try lift(entry, descriptor)
             let before = try recordedIdentity(of: descriptor, derived: oldPlace)
-            try settleRemovals(descriptor)
+            try settle(descriptor)
             var leftovers: [StoredName] = []
             let isEmpty = try holdsOnlyLeftovers(descriptor, names: &leftovers)
-            if isEmpty, keepsEntryOrder, !intoMarked, !before.isMarked {
+            if isEmpty, keepsEntryOrder, !intoMarked, !before.isMarked,
+                try recordedIdentity(of: descriptor, derived: newPlace) == DirectoryIdentity(derived: newPlace)
+            {
                 // Nothing is bound to an id of it, so it takes the one of its new place. Where a file system may write what is in it and not that it is there, nothing may be bound to that.
                 return Move(
                     descriptor: descriptor, identity: DirectoryIdentity(derived: newPlace), leavesID: false,
                     hasOldRecords: leftovers.contains(ReservedName.directory), liftedMode: lifted)
             }
             var pins = before.pins
+            var atOldPlace = before
             if pins.isEmpty {
-                // Nobody else's, whatever the place that it leaves has been before: as ``identity(of:derived:inMarked:)`` has it.
-                // But what was renamed away from a marked one may go on using ids of this one's, so the place is left with a mark.
+                // Nobody else's, whatever the place that it leaves has been before: as ``identity(of:derived:inMarked:)`` has it. But what was renamed away from a marked one may go on using
+                // ids of this one's, so the place is left with a mark.
                 pins = isEmpty && (!before.isMarked || parent.identity.isMarked) ? [.random()] : [oldPlace]
+                // It may be found there after all, with what was made in it since.
+                atOldPlace = DirectoryIdentity(
+                    derived: oldPlace, pins: pins, isMarked: before.isMarked,
+                    isClosed: parent.identity.isMarked && !pins.contains(oldPlace))
             } else if before.accepted.contains(oldPlace), !pins.contains(oldPlace),
                 try hasEntries(under: oldPlace, butNot: pins, in: descriptor)
             {
@@ -223,7 +233,7 @@ extension Vault {
             let after = DirectoryIdentity(
                 derived: newPlace, pins: pins, isMarked: before.isMarked,
                 isClosed: intoMarked && !pins.contains(newPlace))
-            try writeRecords([before, after], in: descriptor)
+            try writeRecords([atOldPlace, after], in: descriptor)
             return Move(
                 descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true,
                 liftedMode: lifted)
@@ -274,20 +284,22 @@ extension Vault {
     private func finish(_ move: Move) throws(VaultError) {
         guard move.hasOldRecords else { return }
         // Where a file system may write what is in a directory, and not that it has moved, it must have written that first.
-        if !keepsEntryOrder {
-            try system { () throws(Errno) in try syncEntries(move.descriptor) }
-        }
+        try settle(move.descriptor)
         try writeRecords([move.identity], in: move.descriptor)
     }
 
     /// Marks a directory that another leaves; true.
     private func mark(_ directory: VaultDirectory) throws(VaultError) -> Bool {
-        if directory.identity.isMarked { return true }
+        if directory.identity.isMarked, keepsEntryOrder { return true }
         try recordIdentity(of: directory)
         // The caller's idea of it may be older than what is on disk.
         let present = try recordedIdentity(of: directory.descriptor, derived: directory.identity.derived)
         if !present.isMarked {
+            try settle(directory.descriptor)
             try writeRecords([present.marked], in: directory.descriptor)
+        } else if !keepsEntryOrder {
+            // A mark that could be written and not be synced.
+            try system { () throws(Errno) in try syncFile(ReservedName.directory, in: directory.descriptor) }
         }
         return true
     }

@@ -94,7 +94,7 @@ struct RenameDirectoryTests {
         #expect(try vault.text("daily.1/file") == "contents")
     }
 
-    @Test func anEmptyDirectoryIntoAMarkedOneKeepsItsID() throws {
+    @Test func anEmptyDirectoryIntoAMarkedOneGetsAnIDOfItsOwn() throws {
         let vault = try TreeVault()
         for path in ["from", "from/a", "to", "empty"] { try vault.makeDirectory(path) }
         try vault.makeFile("from/a/file")
@@ -108,13 +108,17 @@ struct RenameDirectoryTests {
     }
 
     @Test func anEmptyDirectoryIntoAnUnmarkedOneNeedsNoRecord() throws {
-        let vault = try TreeVault()
+        // Where entries have no order, it does.
+        let disk = SimulatedTree(.ext4)
+        let vault = try TreeVault(nameMax: 143, disk: disk, rootDescriptor: disk.root())
         for path in ["from", "to", "from/a"] { try vault.makeDirectory(path) }
         let outcome = try vault.rename("from/a", to: "to/a")
         #expect(!outcome.isSourceMarked)
-        #expect(try vault.raw("to/a").isEmpty)
-        try vault.makeFile("to/a/file")
-        #expect(try vault.text("to/a/file") == "contents")
+        let moved = try vault.directory("to/a")
+        let record = try withExtendedLifetime(moved) { try vault.vault.recordBytes(of: moved.directory.descriptor) }
+        #expect(record == nil)
+        try vault.makeLink("to/a/link", to: "target")
+        #expect(try vault.target("to/a/link") == "target")
     }
 
     @Test func exchange() throws {

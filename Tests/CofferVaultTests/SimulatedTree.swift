@@ -56,8 +56,10 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     private var passesOver: SeededRandom
     /// Called before each change.
     var onChange: (() -> Void)?
-    /// After how many more changes one is refused, and with what.
-    var refusal: (changes: Int, code: Errno)?
+    /// After how many more changes they are refused, one or all from there on, and with what.
+    var refusal: (changes: Int, lasts: Bool, code: Errno)?
+    /// How many changes, and syncs, there have been.
+    private(set) var changeCount = 0
 
     init(_ journal: Journal, seed: UInt64 = 1) {
         self.journal = journal
@@ -112,9 +114,14 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     /// What each change begins with.
     private func changing() throws(Errno) {
         onChange?()
+        changeCount += 1
         guard let refusal else { return }
-        self.refusal = refusal.changes > 0 ? (refusal.changes - 1, refusal.code) : nil
-        if refusal.changes == 0 { throw refusal.code }
+        if refusal.changes > 0 {
+            self.refusal?.changes -= 1
+            return
+        }
+        if !refusal.lasts { self.refusal = nil }
+        throw refusal.code
     }
 
     private func change(_ changes: [Change]) {

@@ -14,7 +14,7 @@ final class TreeCut {
     private var random: SeededRandom
     /// What the tree has been since it was synced, as texts.
     private var states: [String] = []
-    private var doing = ""
+    private(set) var doing = ""
     private(set) var cuts = 0
     private(set) var failure: String?
     /// After a power cut entries are made in every directory, with another power cut after each.
@@ -41,8 +41,10 @@ final class TreeCut {
         }
     }
 
-    /// Does one thing, with power cuts while it is done; nothing where it fails, for which what is at `paths` must be the reason.
-    func perform(_ name: String, on paths: [String] = [], _ body: (TreeVault) throws -> Void) throws {
+    /// Does one thing, with power cuts while it is done; nothing where it fails, for which what is at `paths` must be the reason. After `refusal` changes one is refused.
+    func perform(
+        _ name: String, on paths: [String] = [], refusal: Int? = nil, _ body: (TreeVault) throws -> Void
+    ) throws {
         if states.isEmpty { states = [try Self.text(vault)] }
         doing = name
         // What it will be is known before: the step is done on a copy of the disk first, which nothing befalls.
@@ -60,8 +62,10 @@ final class TreeCut {
         }
         states.append(try Self.text(other))
         disk.onChange = { [unowned self] in cut() }
-        if refuses, random.oneIn(2) {
-            try refuse(body)
+        if let refusal {
+            try refuse(body, after: refusal, kills: false)
+        } else if refuses, random.oneIn(2) {
+            try refuse(body, after: random.below(copy.changeCount), kills: random.oneIn(3))
         } else {
             try body(vault)
         }
@@ -76,11 +80,11 @@ final class TreeCut {
         states = []
     }
 
-    /// One call of what is done is refused: it is as if nothing had been done, or all of it, and all of it where no error is told.
-    private func refuse(_ body: (TreeVault) throws -> Void) throws {
+    /// One call of what is done is refused, or all from there on and the driver is killed: it is as if nothing had been done, or all of it, and all of it where no error is told.
+    private func refuse(_ body: (TreeVault) throws -> Void, after changes: Int, kills: Bool) throws {
         var right = states.suffix(2)
         let code = [Errno.ioError, .noSpace][random.below(2)]
-        disk.refusal = (random.below(6), code)
+        disk.refusal = (changes, kills, code)
         do {
             try body(vault)
             right = states.suffix(1)
@@ -94,6 +98,8 @@ final class TreeCut {
         let found = try Self.text(vault)
         if !right.contains(found) { failure = failure ?? "after \(code): \(found) is none of \(right)" }
         states.append(found)
+        // As recovery does.
+        if kills { try disk.syncFileSystem(disk.root()) }
     }
 
     private func report() {
@@ -116,9 +122,14 @@ final class TreeCut {
         }
     }
 
-    private func exists(_ path: String) throws -> Bool {
-        let (parent, name) = try vault.parent(path)
-        return try vault.vault.lookUp(name, in: parent.directory) != nil
+    /// Whether there is something at a path.
+    func exists(_ path: String) throws -> Bool {
+        do {
+            _ = try vault.entry(path)
+            return true
+        } catch VaultError.system(.noSuchFileOrDirectory) {
+            return false
+        }
     }
 
     private func cut() {

@@ -97,12 +97,11 @@ extension Rotation {
                 guard case .damaged = error, try !isNamed(name, in: directory) else { throw error }
             }
         } else if ReservedName.isMaking(name) {
-            try system { () throws(Errno) in
-                if try disk.status(at: directory.descriptor, name.cString).st_mode & S_IFMT == S_IFDIR {
-                    try vault.removeMade(name, in: directory.descriptor)
-                } else {
-                    try disk.remove(at: directory.descriptor, name.cString)
-                }
+            let status = try system { () throws(Errno) in try disk.status(at: directory.descriptor, name.cString) }
+            if status.st_mode & S_IFMT == S_IFDIR {
+                try vault.removeMade(name, in: directory.descriptor)
+            } else {
+                try system { () throws(Errno) in try disk.remove(at: directory.descriptor, name.cString) }
             }
             directory.isTouched = true
         }
