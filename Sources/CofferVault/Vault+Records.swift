@@ -60,17 +60,7 @@ extension Vault {
         // Never another's: what is bound to that could not be read any more.
         guard present == DirectoryIdentity(derived: wanted.derived) else { throw .system(.staleNFSFileHandle) }
         try settle(directory.descriptor)
-        do throws(VaultError) {
-            try writeRecords([wanted], in: directory.descriptor)
-        } catch {
-            // What is there is taken for what is on the disk.
-            tidy { () throws(VaultError) in
-                try system { () throws(Errno) in
-                    try disk.remove(at: directory.descriptor, ReservedName.directory.cString)
-                }
-            }
-            throw error
-        }
+        try writeRecords([wanted], in: directory.descriptor)
     }
 
     /// What has been removed from a directory is gone for good after this, and the directory is for good where it is: before it stops answering to an id that an entry may be bound to, or
@@ -115,19 +105,39 @@ extension Vault {
     /// Writes `coffer.dir` anew and makes it durable before it takes effect. Without records to write, the file goes.
     func writeRecords(_ identities: [DirectoryIdentity], in descriptor: Int32) throws(VaultError) {
         let needed = identities.filter { $0.isMarked || !($0.pins.isEmpty || $0.pins == [$0.derived]) }
-        if needed.isEmpty {
-            return try system { () throws(Errno) in
-                try ignoringAbsence { () throws(Errno) in
-                    try disk.remove(at: descriptor, ReservedName.directory.cString)
-                }
-            }
-        }
+        if needed.isEmpty { return try removeRecords(descriptor) }
         let bytes: [UInt8]
         do throws(FormatError) {
             bytes = try records.encode(needed)
         } catch {
             throw .system(.noSpace)
         }
+        let previous = try recordBytes(of: descriptor)
+        do throws(VaultError) {
+            try replaceRecords(with: bytes, in: descriptor)
+        } catch {
+            // What is there is taken for what is on the disk, and entries are bound to what it says.
+            tidy { () throws(VaultError) in
+                guard try recordBytes(of: descriptor) != previous else { return }
+                if let previous {
+                    try replaceRecords(with: previous, in: descriptor)
+                } else {
+                    try removeRecords(descriptor)
+                }
+            }
+            throw error
+        }
+    }
+
+    private func removeRecords(_ descriptor: Int32) throws(VaultError) {
+        try system { () throws(Errno) in
+            try ignoringAbsence { () throws(Errno) in
+                try disk.remove(at: descriptor, ReservedName.directory.cString)
+            }
+        }
+    }
+
+    private func replaceRecords(with bytes: [UInt8], in descriptor: Int32) throws(VaultError) {
         try system { () throws(Errno) in
             // Whatever has this name is of no use; a fifo would be waited for.
             try ignoringAbsence { () throws(Errno) in

@@ -122,6 +122,12 @@ final class TreeCut {
         }
     }
 
+    /// Whether there is a directory at a path.
+    func isDirectory(_ path: String) throws -> Bool {
+        guard try exists(path) else { return false }
+        return try vault.entry(path).isDirectory
+    }
+
     /// Whether there is something at a path.
     func exists(_ path: String) throws -> Bool {
         do {
