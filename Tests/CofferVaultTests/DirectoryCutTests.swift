@@ -260,7 +260,9 @@ struct DirectoryCutTests {
                 let open = try vault.directory(made)
                 try withExtendedLifetime(open) { try vault.vault.syncEntries(open.directory.descriptor) }
             }
-            try workload.perform("mkdir f") { try $0.makeDirectory("/f") }
+            for path in ["/f", "/g", "/h", "/i"] {
+                try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) }
+            }
         }
     }
 }
