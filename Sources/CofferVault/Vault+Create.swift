@@ -48,6 +48,7 @@ extension Vault {
         try system { () throws(Errno) in
             try disk.makeDirectory(at: directory.descriptor, making.cString, mode: mode | 0o700)
         }
+        var isNamed = false
         do throws(VaultError) {
             let (descriptor, made) = try system { () throws(Errno) in try openLifted(making, in: directory.descriptor) }
             defer { disk.close(descriptor) }
@@ -61,29 +62,17 @@ extension Vault {
                     from: directory.descriptor, making.cString, to: directory.descriptor, stored.entry.cString,
                     mode: .noReplace)
             }
+            isNamed = true
+            // What is made in it may be on the disk and its name not: it would be in a directory that nobody sees.
+            try settle(descriptor)
         } catch {
-            try removeMade(making, in: directory.descriptor)
-            throw error
-        }
-        try settleMade(stored, in: directory)
-        return (stored, identity)
-    }
-
-    /// Where entries have no order, what is made in a directory may be on the disk and its name not: it would be in a directory that nobody sees.
-    private func settleMade(_ stored: EncodedName, in directory: VaultDirectory) throws(VaultError) {
-        guard !keepsEntryOrder else { return }
-        do throws(VaultError) {
-            try system { () throws(Errno) in
-                let (descriptor, mode) = try openLifted(stored.entry, in: directory.descriptor)
-                defer { disk.close(descriptor) }
-                if mode & 0o700 != 0o700 { try disk.setMode(descriptor, mode) }
-                try disk.syncEntries(descriptor)
+            tidy { () throws(VaultError) in
+                try removeMade(isNamed ? stored.entry : making, in: directory.descriptor)
+                if isNamed { try removeCompanions(of: stored, in: directory) }
             }
-        } catch {
-            try removeMade(stored.entry, in: directory.descriptor)
-            tidy { () throws(VaultError) in try removeCompanions(of: stored, in: directory) }
             throw error
         }
+        return (stored, identity)
     }
 
     /// Opens a directory, and lets its owner do everything in it: a umask or a default ACL may have taken that away. Returns the mode it had, too.
@@ -97,10 +86,13 @@ extension Vault {
 
     /// Removes a directory that never got its name. What is in it nevertheless would be lost with its record.
     func removeMade(_ name: StoredName, in directory: Int32) throws(VaultError) {
-        let (descriptor, _) = try system { () throws(Errno) in try openLifted(name, in: directory) }
+        let (descriptor, mode) = try system { () throws(Errno) in try openLifted(name, in: directory) }
         defer { disk.close(descriptor) }
         var leftovers: [StoredName] = []
-        guard try holdsOnlyLeftovers(descriptor, names: &leftovers) else { throw .system(.directoryNotEmpty) }
+        guard try holdsOnlyLeftovers(descriptor, names: &leftovers) else {
+            try system { () throws(Errno) in try disk.setMode(descriptor, mode) }
+            throw .system(.directoryNotEmpty)
+        }
         try system { () throws(Errno) in
             for record in [ReservedName.directory, ReservedName.newDirectory] {
                 try ignoringAbsence { () throws(Errno) in try disk.remove(at: descriptor, record.cString) }

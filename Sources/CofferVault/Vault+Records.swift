@@ -70,6 +70,12 @@ extension Vault {
         try system { () throws(Errno) in try syncEntries(descriptor) }
     }
 
+    /// What an earlier driver left is on the disk after this: new entries are bound to what its records say. Where entries come to the disk in order that is so anyway.
+    public func settleAll() throws(Errno) {
+        guard !keepsEntryOrder else { return }
+        try disk.syncFileSystem(rootDescriptor)
+    }
+
     /// As ``identity(of:derived:)``, with damage for records that mean nothing: before something is written in their place.
     package func recordedIdentity(of descriptor: Int32, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
         guard let bytes = try recordBytes(of: descriptor) else { return DirectoryIdentity(derived: derived) }
@@ -168,9 +174,7 @@ extension Vault {
     /// fsync(2) of a directory, whatever kind of descriptor it has. On Btrfs it may do nothing (``CofferDisk/Disk/syncEntries(_:)``): what must be there before something else is
     /// takes a sync of the file, too, which makes the file's names durable there. Others wait meanwhile, so that this does not.
     func syncDirectory(_ descriptor: Int32) throws(Errno) {
-        let directory = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
-        defer { disk.close(directory) }
-        try disk.sync(directory)
+        try withListing(descriptor) { directory throws(Errno) in try disk.sync(directory) }
     }
 
     /// fsync(2) of a file by its name, for the sake of the name. Somebody else's that we may not open, or what is no file, is as good as it gets.
@@ -188,9 +192,20 @@ extension Vault {
 
     /// Makes a directory's entries, and where it is itself, durable.
     public func syncEntries(_ descriptor: Int32) throws(Errno) {
-        let directory = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        try withListing(descriptor) { directory throws(Errno) in try disk.syncEntries(directory) }
+    }
+
+    /// A directory opened so that it can be synced. One that may be changed and not be listed is synced with all else.
+    private func withListing(_ descriptor: Int32, _ sync: (Int32) throws(Errno) -> Void) throws(Errno) {
+        let directory: Int32
+        do throws(Errno) {
+            directory = try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        } catch {
+            guard error == .permissionDenied else { throw error }
+            return try disk.syncFileSystem(rootDescriptor)
+        }
         defer { disk.close(directory) }
-        try disk.syncEntries(directory)
+        try sync(directory)
     }
 
     /// Whether the entries of a directory hold nothing of a person's: only what Coffer keeps for itself. `names` gets those.

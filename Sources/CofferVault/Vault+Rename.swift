@@ -17,7 +17,7 @@ extension Vault {
         public var exchanged: DirectoryIdentity?
         /// The directory that was left is marked now.
         public var isSourceMarked: Bool
-        /// The target directory is marked now (something left it in an exchange).
+        /// The target directory is marked now: something left it in an exchange, or came that is closed there.
         public var isTargetMarked: Bool
         /// Both names were the same file: nothing was done, as POSIX wants it.
         public var isNothing = false
@@ -288,7 +288,7 @@ extension Vault {
         try writeRecords([move.identity], in: move.descriptor)
     }
 
-    /// Marks a directory that another leaves; true.
+    /// Marks a directory that another leaves, or comes to and is closed; true.
     private func mark(_ directory: VaultDirectory) throws(VaultError) -> Bool {
         if directory.identity.isMarked, keepsEntryOrder { return true }
         try recordIdentity(of: directory)
@@ -299,7 +299,10 @@ extension Vault {
             try writeRecords([present.marked], in: directory.descriptor)
         } else if !keepsEntryOrder {
             // A mark that could be written and not be synced.
-            try system { () throws(Errno) in try syncFile(ReservedName.directory, in: directory.descriptor) }
+            try system { () throws(Errno) in
+                try syncFile(ReservedName.directory, in: directory.descriptor)
+                try syncDirectory(directory.descriptor)
+            }
         }
         return true
     }

@@ -154,6 +154,13 @@ struct Mount: ParsableCommand {
         let content = Vault(
             disk: directory.disk, rootDescriptor: root, ring: opened.ring, vaultID: opened.config.vaultID,
             cipher: opened.config.cipher, nameMax: opened.config.nameMax, company: options.company, log: intents?.log)
+        if options.company != .watching {
+            do throws(Errno) {
+                try content.settleAll()
+            } catch {
+                throw CommandError(error, "sync it", vault: vault)
+            }
+        }
         umask(0)
         do throws(MountError) {
             let session: Session

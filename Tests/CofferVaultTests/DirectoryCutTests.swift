@@ -70,7 +70,7 @@ struct DirectoryCutTests {
         try run(journal, seeds: 0..<200, cuts: 600) { workload, seed in
             for path in ["/a", "/a/b"] { try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) } }
             try workload.perform("symlink /c") { try $0.makeLink("/c", to: "target") }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             // In the place of nothing, or in exchange for something else.
             if seed % 2 == 0 { try workload.perform("remove /c") { try $0.remove("/c") } }
             let refusal = seed < 100 ? nil : Int(seed / 4 % 16)
@@ -102,7 +102,7 @@ struct DirectoryCutTests {
             }
             // Its entries are bound to the first place for good, so that at the second it cannot do without a record.
             try workload.perform("rename /a/b /c/d") { try $0.rename("/a/b", to: "/c/d") }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             try workload.perform("rename /c/d") { vault in
                 switch seed % 4 {
                 case 0: try vault.rename("/c/d", to: "/a/e")
@@ -112,7 +112,7 @@ struct DirectoryCutTests {
                 default: try vault.rename("/c/d", to: "/a/f", .exchange)
                 }
             }
-            if seed % 2 == 0 { try workload.perform("sync /") { try $0.vault.syncEntries($0.vault.rootDescriptor) } }
+            if seed % 2 == 0 { try workload.perform("sync /") { try $0.syncDirectory("/") } }
         }
     }
 
@@ -126,7 +126,7 @@ struct DirectoryCutTests {
             try workload.perform("symlink /a/c") { try $0.makeLink("/a/c", to: "target") }
             try workload.perform("rename /a /d") { try $0.rename("/a", to: "/d") }
             try workload.perform("mkdir /a") { try $0.makeDirectory("/a") }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             if seed % 2 == 0 {
                 try workload.perform("remove /a") { try $0.remove("/a") }
             } else {
@@ -144,7 +144,7 @@ struct DirectoryCutTests {
             try workload.perform("symlink /c/y") { try $0.makeLink("/c/y", to: "short") }
             if seed % 4 > 0 { try workload.perform("link /a/x /c/x") { try $0.makeHardLink("/a/x", to: "/c/x") } }
             if seed % 4 == 2 { try workload.perform("symlink /a/z") { try $0.makeLink("/a/z", to: "other") } }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             switch seed % 4 {
             case 0:
                 // Of two renames the later may be on the disk, and the earlier not: the link is still at the first place then.
@@ -155,7 +155,7 @@ struct DirectoryCutTests {
             default: try workload.perform("remove /a/x") { try $0.remove("/a/x") }
             }
             try workload.perform("exchange /c/x /c/y") { try $0.rename("/c/x", to: "/c/y", .exchange) }
-            try workload.perform("sync /") { try $0.vault.syncEntries($0.vault.rootDescriptor) }
+            try workload.perform("sync /") { try $0.syncDirectory("/") }
         }
     }
 
@@ -169,7 +169,7 @@ struct DirectoryCutTests {
             }
             // In a marked directory one without a record has an id of its own, if it is empty.
             if seed % 2 == 0 { try workload.perform("rename /b/d /b/e") { try $0.rename("/b/d", to: "/b/e") } }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             try workload.perform("remove /b/a/x") { try $0.remove("/b/a/x") }
             switch seed % 8 {
             case 0, 1: try workload.perform("mkdir /b/a/y") { try $0.makeDirectory("/b/a/y") }
@@ -211,7 +211,7 @@ struct DirectoryCutTests {
                 try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) }
             }
             try workload.perform("rename /a/d /b/d") { try $0.rename("/a/d", to: "/b/d") }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             try workload.perform("rename, refused", refusal: Int(seed % 20)) { try $0.rename("/b/d", to: "/c/d") }
             let place = try workload.exists("/c/d") ? "/c/d" : "/b/d"
             try workload.perform("rename e") { try $0.rename(place + "/e", to: "/a/e") }
@@ -227,7 +227,7 @@ struct DirectoryCutTests {
                 try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) }
             }
             try workload.perform("rename /a/d /d") { try $0.rename("/a/d", to: "/d") }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             workload.restarts = true
             for path in ["/a/n", "/a/n/x"] {
                 let refusal = path == "/a/n" && seed % 2 == 0 ? Int(seed / 2 % 12) : nil
@@ -252,14 +252,11 @@ struct DirectoryCutTests {
             let place = seed % 2 == 0 ? "/b/e" : "/a/d"
             let name = seed % 2 == 0 ? "/x" : "/y"
             try workload.perform("remove \(name)") { try $0.remove(place + name) }
-            try workload.perform("sync") { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+            try workload.perform("sync") { try $0.syncAll() }
             try workload.perform("remove, refused", refusal: Int(seed / 2 % 8)) { try $0.remove(place) }
             let made = place + "/z"
             try workload.perform("mkdir z", on: [place]) { try $0.makeDirectory(made) }
-            try workload.perform("sync z", on: [made]) { vault in
-                let open = try vault.directory(made)
-                try withExtendedLifetime(open) { try vault.vault.syncEntries(open.directory.descriptor) }
-            }
+            try workload.perform("sync z", on: [made]) { try $0.syncDirectory(made) }
             for path in ["/f", "/g", "/h", "/i"] {
                 try workload.perform("mkdir \(path)") { try $0.makeDirectory(path) }
             }

@@ -98,7 +98,7 @@ final class TreeCut {
         let found = try Self.text(vault)
         if !right.contains(found) { failure = failure ?? "after \(code): \(found) is none of \(right)" }
         states.append(found)
-        // As recovery does.
+        // As the next mount does.
         if kills { try disk.syncFileSystem(disk.root()) }
     }
 
@@ -245,13 +245,10 @@ final class TreeCut {
                 if try vault.entry(path).isDirectory { throw VaultError.system(.notPermitted) }
                 try vault.makeHardLink(path, to: other)
             }
-        case 6: return Action(name: "sync all", paths: []) { try $0.vault.disk.syncFileSystem($0.vault.rootDescriptor) }
+        case 6: return Action(name: "sync all", paths: []) { try $0.syncAll() }
         case 7:
             let directory = try anyDirectory()
-            return Action(name: "sync \(directory)", paths: [directory]) { vault in
-                let open = try vault.directory(directory)
-                try withExtendedLifetime(open) { try vault.vault.syncEntries(open.directory.descriptor) }
-            }
+            return Action(name: "sync \(directory)", paths: [directory]) { try $0.syncDirectory(directory) }
         case 8:
             return Action(name: "exchange \(path) \(other)", paths: [path, other]) {
                 try Self.rename($0, path, other, .exchange)

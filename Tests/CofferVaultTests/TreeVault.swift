@@ -190,6 +190,15 @@ final class TreeVault {
         }
     }
 
+    /// Makes a directory's entries durable.
+    func syncDirectory(_ path: String) throws {
+        let open = try directory(path)
+        try withExtendedLifetime(open) { try vault.syncEntries(open.directory.descriptor) }
+    }
+
+    /// Makes everything durable.
+    func syncAll() throws { try vault.disk.syncFileSystem(vault.rootDescriptor) }
+
     // MARK: Reading
 
     func read(_ path: String) throws -> [UInt8] {
