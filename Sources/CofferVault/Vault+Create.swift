@@ -129,7 +129,7 @@ extension Vault {
     /// Removes a link's overflow file once the link has left the directory. The file may have a name in another directory too, and where a file system keeps no order of entries, whoever
     /// syncs it by that makes durable that it has gone here: so the link must have gone for good.
     func removeOverflow(_ overflow: StoredName, in directory: VaultDirectory) throws(VaultError) {
-        if !keepsEntryOrder { try system { () throws(Errno) in try syncEntries(directory.descriptor) } }
+        try settle(directory.descriptor)
         try removeQuietly(overflow, in: directory)
     }
 

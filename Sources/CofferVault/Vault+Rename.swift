@@ -74,7 +74,6 @@ extension Vault {
             exchangedDirectory = move
             outcome.exchanged = move.identity
             if move.leavesID { outcome.isTargetMarked = try mark(target) }
-            if move.identity.isClosed { outcome.isSourceMarked = try mark(source) }
         }
         let overflow = try carryOverflow(of: old, from: source, to: target)
         let otherOverflow = try existing.flatMap { entry throws(VaultError) in
@@ -149,7 +148,7 @@ extension Vault {
     /// Marks the parent of a directory that is about to go for good, where the directory is marked itself: else a new one of the same name would derive the
     /// ids again that directories renamed away from this one keep using. Returns whether the parent is marked.
     func retire(_ entry: VaultEntry, in parent: VaultDirectory) throws(VaultError) -> Bool {
-        if parent.identity.isMarked { return try mark(parent) }
+        if parent.identity.isMarked { return true }
         let derived = entry.id.child(entry.plainName)
         do throws(VaultError) {
             let isMarked = try withLifted(entry, in: parent) { descriptor throws(VaultError) in
@@ -290,19 +289,13 @@ extension Vault {
 
     /// Marks a directory that another leaves, or comes to and is closed; true.
     private func mark(_ directory: VaultDirectory) throws(VaultError) -> Bool {
-        if directory.identity.isMarked, keepsEntryOrder { return true }
+        if directory.identity.isMarked { return true }
         try recordIdentity(of: directory)
         // The caller's idea of it may be older than what is on disk.
         let present = try recordedIdentity(of: directory.descriptor, derived: directory.identity.derived)
         if !present.isMarked {
             try settle(directory.descriptor)
             try writeRecords([present.marked], in: directory.descriptor)
-        } else if !keepsEntryOrder {
-            // A mark that could be written and not be synced.
-            try system { () throws(Errno) in
-                try syncFile(ReservedName.directory, in: directory.descriptor)
-                try syncDirectory(directory.descriptor)
-            }
         }
         return true
     }

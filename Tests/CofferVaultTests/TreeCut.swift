@@ -41,9 +41,11 @@ final class TreeCut {
         }
     }
 
-    /// Does one thing, with power cuts while it is done; nothing where it fails, for which what is at `paths` must be the reason. After `refusal` changes one is refused.
+    /// Does one thing, with power cuts while it is done; nothing where it fails, for which what is at `paths` must be the reason. After `refusal` changes one is refused, or the
+    /// driver is killed.
     func perform(
-        _ name: String, on paths: [String] = [], refusal: Int? = nil, _ body: (TreeVault) throws -> Void
+        _ name: String, on paths: [String] = [], refusal: Int? = nil, kills: Bool = false,
+        _ body: (TreeVault) throws -> Void
     ) throws {
         if states.isEmpty { states = [try Self.text(vault)] }
         doing = name
@@ -63,7 +65,7 @@ final class TreeCut {
         states.append(try Self.text(other))
         disk.onChange = { [unowned self] in cut() }
         if let refusal {
-            try refuse(body, after: refusal, kills: false)
+            try refuse(body, after: refusal, kills: kills)
         } else if refuses, random.oneIn(2) {
             try refuse(body, after: random.below(copy.changeCount), kills: random.oneIn(3))
         } else {
@@ -98,8 +100,8 @@ final class TreeCut {
         let found = try Self.text(vault)
         if !right.contains(found) { failure = failure ?? "after \(code): \(found) is none of \(right)" }
         states.append(found)
-        // As the next mount does.
-        if kills { try disk.syncFileSystem(disk.root()) }
+        // What the next mount begins with.
+        if kills { try vault.vault.settleAll() }
     }
 
     private func report() {
