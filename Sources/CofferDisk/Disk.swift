@@ -210,8 +210,8 @@ open class Disk: @unchecked Sendable {
         return (timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds)), result == 0)
     }
 
-    /// Whether entries come to the disk in the order in which they were made, whatever is synced: so on file systems with one journal for all of them (ext4 and its
-    /// elders, XFS), and where there is no disk. Btrfs writes what a sync of one file needs, and leaves out what was made before.
+    /// Whether entries come to the disk in the order in which they were made, whatever is synced: so on file systems with one journal for all of them (ext3, ext4,
+    /// XFS), and where there is no disk. One of ext4's kind without a journal cannot be told from those. Btrfs writes what a sync of one file needs, and leaves out what was made before.
     open func keepsEntryOrder(_ descriptor: Int32) -> Bool {
         [0xEF53, 0x5846_5342, 0x0102_1994].contains(coffer_file_system_type(descriptor))
     }

@@ -73,6 +73,9 @@ public struct DirectoryIdentity: Equatable, Sendable {
         DirectoryIdentity(derived: derived, pins: pins, isMarked: isMarked, isClosed: isClosed)
     }
 
+    /// Whether its place alone does not tell all of it.
+    public var needsRecord: Bool { isMarked || !(pins.isEmpty || pins == [derived]) }
+
     /// The id that new entries are made under.
     public var creating: DirectoryID { pins.first ?? derived }
 

@@ -11,11 +11,16 @@ extension Vault {
         do throws(VaultError) {
             return try recordedIdentity(of: descriptor, derived: derived)
         } catch {
-            switch error {
-            case .damaged(Damage(.directory)), .system(.permissionDenied), .system(.staleNFSFileHandle):
-                return DirectoryIdentity(derived: derived)
-            default: throw error
-            }
+            return try identity(error, derived: derived)
+        }
+    }
+
+    /// What is gone by where the records cannot be read.
+    private func identity(_ error: VaultError, derived: DirectoryID) throws(VaultError) -> DirectoryIdentity {
+        switch error {
+        case .damaged(Damage(.directory)), .system(.permissionDenied), .system(.staleNFSFileHandle):
+            return DirectoryIdentity(derived: derived)
+        default: throw error
         }
     }
 
@@ -31,24 +36,41 @@ extension Vault {
             found = try recordedIdentity(of: descriptor, derived: derived)
         } catch {
             // A record that cannot be read is one, and not for this to replace.
-            return try identity(of: descriptor, derived: derived)
+            return try identity(error, derived: derived)
         }
-        guard found == DirectoryIdentity(derived: derived), isEmpty(descriptor) else { return found }
+        guard found == DirectoryIdentity(derived: derived), try isEmpty(descriptor) else { return found }
         return DirectoryIdentity(derived: derived, pins: [.random()], isClosed: true, isUnrecorded: true)
     }
 
-    /// Whether a directory, whatever kind of descriptor it has, is empty for a person. One that cannot be looked into counts as one that is not: what is in it can be reached by name.
-    private func isEmpty(_ descriptor: Int32) -> Bool {
-        do throws(VaultError) {
-            let listing = try system { () throws(Errno) in
-                try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
-            }
-            defer { disk.close(listing) }
-            var leftovers: [StoredName] = []
-            return try holdsOnlyLeftovers(listing, names: &leftovers)
+    /// Whether a directory, whatever kind of descriptor it has, is empty for a person. Somebody else's that cannot be looked into counts as one that is not: what is in it can be reached by
+    /// name.
+    private func isEmpty(_ descriptor: Int32) throws(VaultError) -> Bool {
+        let listing: Int32
+        do throws(Errno) {
+            listing = try openListing(descriptor)
         } catch {
-            return false
+            if error == .permissionDenied { return false }
+            throw .system(error)
         }
+        defer { disk.close(listing) }
+        var leftovers: [StoredName] = []
+        return try holdsOnlyLeftovers(listing, names: &leftovers)
+    }
+
+    /// Opens a directory for listing. Where its own mode keeps its owner out, the mode is lifted for as long as the opening takes.
+    func openListing(_ descriptor: Int32) throws(Errno) -> Int32 {
+        do throws(Errno) {
+            return try disk.open(at: descriptor, ".", flags: O_RDONLY | O_DIRECTORY)
+        } catch {
+            guard error == .permissionDenied, try disk.status(descriptor).st_uid == geteuid() else { throw error }
+        }
+        let mode = try disk.status(descriptor).st_mode & 0o7777
+        try disk.setMode(descriptor, mode | 0o500)
+        let opened: Result<Int32, Errno> = Result { () throws(Errno) in
+            try disk.reopen(descriptor, flags: O_RDONLY | O_DIRECTORY)
+        }
+        try disk.setMode(descriptor, mode)
+        return try opened.get()
     }
 
     /// Puts down what a directory answers to, before an entry is made that is bound to it.
@@ -70,9 +92,10 @@ extension Vault {
         try system { () throws(Errno) in try syncEntries(descriptor) }
     }
 
-    /// What an earlier driver left is on the disk after this: new entries are bound to what its records say. Where entries come to the disk in order that is so anyway.
-    public func settleAll() throws(Errno) {
-        guard !keepsEntryOrder else { return }
+    /// What others have left in a vault, killed or copying it, is on the disk after this: what is written next relies on what its records say. Where entries come to the disk in order that is so
+    /// anyway.
+    public static func settleAll(disk: Disk, rootDescriptor: Int32) throws(Errno) {
+        guard !disk.keepsEntryOrder(rootDescriptor) else { return }
         try disk.syncFileSystem(rootDescriptor)
     }
 
@@ -110,7 +133,7 @@ extension Vault {
 
     /// Writes `coffer.dir` anew and makes it durable before it takes effect. Without records to write, the file goes.
     func writeRecords(_ identities: [DirectoryIdentity], in descriptor: Int32) throws(VaultError) {
-        let needed = identities.filter { $0.isMarked || !($0.pins.isEmpty || $0.pins == [$0.derived]) }
+        let needed = identities.filter(\.needsRecord)
         if needed.isEmpty { return try removeRecords(descriptor) }
         let bytes: [UInt8]
         do throws(FormatError) {
@@ -242,6 +265,9 @@ extension Vault {
     private func clearLeftovers(in descriptor: Int32) throws(VaultError) -> Bool {
         var leftovers: [StoredName] = []
         guard try holdsOnlyLeftovers(descriptor, names: &leftovers), !leftovers.isEmpty else { return false }
+        // With its name Btrfs forgets where the directory has moved, and an entry that is only in Btrfs' log goes with the next sync of anything: it may come back where it was before, with
+        // what had been removed from it, and without its record.
+        try settle(descriptor)
         for name in leftovers {
             do throws(Errno) {
                 try disk.remove(at: descriptor, name.cString)

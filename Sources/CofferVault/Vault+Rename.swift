@@ -233,9 +233,10 @@ extension Vault {
                 derived: newPlace, pins: pins, isMarked: before.isMarked,
                 isClosed: intoMarked && !pins.contains(newPlace))
             try writeRecords([atOldPlace, after], in: descriptor)
+            // What was renamed away from it may go on using an id of this place's as well.
+            let leavesID = pins.contains(oldPlace) || before.isMarked && before.accepted.contains(oldPlace)
             return Move(
-                descriptor: descriptor, identity: after, leavesID: pins.contains(oldPlace), hasOldRecords: true,
-                liftedMode: lifted)
+                descriptor: descriptor, identity: after, leavesID: leavesID, hasOldRecords: true, liftedMode: lifted)
         } catch {
             restoreMode(descriptor, lifted)
             disk.close(descriptor)
@@ -246,21 +247,17 @@ extension Vault {
     /// A descriptor that a directory's entries can be listed through. Where its own mode keeps its owner out, the mode is lifted for as long
     /// as the opening takes.
     private func openForRecords(_ entry: VaultEntry, in parent: VaultDirectory) throws(VaultError) -> Int32 {
-        let flags = O_RDONLY | O_DIRECTORY
-        return try system { () throws(Errno) in
+        try system { () throws(Errno) in
             do throws(Errno) {
-                return try disk.open(at: parent.descriptor, entry.name.entry.cString, flags: flags | O_NOFOLLOW)
+                return try disk.open(
+                    at: parent.descriptor, entry.name.entry.cString, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
             } catch {
                 guard error == .permissionDenied, entry.status.st_uid == geteuid() else { throw error }
             }
             let object = try disk.open(
                 at: parent.descriptor, entry.name.entry.cString, flags: Disk.pathOnly | O_DIRECTORY | O_NOFOLLOW)
             defer { disk.close(object) }
-            let mode = try disk.status(object).st_mode & 0o7777
-            try disk.setMode(object, mode | 0o500)
-            let opened: Result<Int32, Errno> = Result { () throws(Errno) in try disk.reopen(object, flags: flags) }
-            try disk.setMode(object, mode)
-            return try opened.get()
+            return try openListing(object)
         }
     }
 
@@ -282,7 +279,9 @@ extension Vault {
     /// Drops the records of the place that was left, once nothing can lead back there.
     private func finish(_ move: Move) throws(VaultError) {
         guard move.hasOldRecords else { return }
-        // Where a file system may write what is in a directory, and not that it has moved, it must have written that first.
+        // Where a file system may write what is in a directory, and not that it has moved, it must have written that first. One that needs no record where it is keeps them: with one it is not
+        // removed before what was removed from it is gone for good.
+        if !keepsEntryOrder, !move.identity.needsRecord { return }
         try settle(move.descriptor)
         try writeRecords([move.identity], in: move.descriptor)
     }

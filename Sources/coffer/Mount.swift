@@ -142,6 +142,7 @@ struct Mount: ParsableCommand {
         } catch {
             throw CommandError(error, "open it", vault: vault)
         }
+        if options.company != .watching { try directory.settle() }
         let logger = Logger(label: "coffer")
         let opening = IntentLogOpening(
             disk: directory.disk, root: root, opened: opened, vault: vault, logger: logger)
@@ -154,13 +155,6 @@ struct Mount: ParsableCommand {
         let content = Vault(
             disk: directory.disk, rootDescriptor: root, ring: opened.ring, vaultID: opened.config.vaultID,
             cipher: opened.config.cipher, nameMax: opened.config.nameMax, company: options.company, log: intents?.log)
-        if options.company != .watching {
-            do throws(Errno) {
-                try content.settleAll()
-            } catch {
-                throw CommandError(error, "sync it", vault: vault)
-            }
-        }
         umask(0)
         do throws(MountError) {
             let session: Session

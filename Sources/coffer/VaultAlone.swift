@@ -30,8 +30,18 @@ extension VaultDirectory {
         return false
     }
 
+    /// What others have left is on the disk after this.
+    func settle() throws(CommandError) {
+        do throws(Errno) {
+            try Vault.settleAll(disk: disk, rootDescriptor: descriptor)
+        } catch {
+            throw CommandError(error, "sync it", vault: path)
+        }
+    }
+
     /// Does what an intent log or a rotation that was cut short has left.
     func recover(_ opened: UnlockedVault, tellingOfRotation: Bool) throws(CommandError) {
+        try settle()
         try IntentLogOpening(
             disk: disk, root: descriptor, opened: opened, vault: path,
             logger: Logger(label: "coffer") { _ in SwiftLogNoOpLogHandler() },

@@ -199,4 +199,50 @@ struct RenameLeftoverTests {
         try vault.makeFile("other/file")
         #expect(try vault.list("other") == ["file"])
     }
+
+    /// A directory with a pin accepts the id of its place as well, and another may have left it with an id derived from that.
+    @Test func aPinnedDirectoryLeavesTheIDOfItsPlace() throws {
+        let vault = try TreeVault()
+        for path in ["in", "made"] { try vault.makeDirectory(path) }
+        try vault.makeFile("made/file")
+        try vault.rename("made", to: "in/a")
+        // As another machine would, which has not seen the records.
+        let opened = try vault.directory("in/a")
+        defer { withExtendedLifetime(opened) {} }
+        let plain = VaultDirectory(
+            descriptor: opened.directory.descriptor,
+            identity: DirectoryIdentity(derived: opened.directory.identity.derived))
+        _ = try vault.vault.makeDirectory(Array("below".utf8), in: plain, mode: 0o755)
+        try vault.makeFile("in/a/below/file")
+        try vault.rename("in/a/below", to: "below")
+        try vault.rename("in/a", to: "b")
+        for path in ["in/a", "in/a/below"] { try vault.makeDirectory(path) }
+        try vault.makeFile("in/a/below/file")
+        #expect(try Set(vault.raw("in/a/below")).isDisjoint(with: vault.raw("below")))
+    }
+
+    /// Whether a directory is empty may not be known: it does not get another's id for that.
+    @Test func aDirectoryThatCannotBeLookedInto() throws {
+        let disk = CallFailingDisk()
+        let vault = try TreeVault(disk: disk)
+        try makePinned(vault, "old")
+        try vault.makeFile("old/file")
+        var failed = 0
+        for call in 1...16 {
+            try vault.makeDirectory("made")
+            #expect(unlink(try vault.stored("made") + "/coffer.dir") == 0)
+            disk.fault = CallFailingDisk.Fault(call: call, lasts: false, code: .ioError)
+            do {
+                try vault.makeFile("made/file")
+            } catch VaultError.system(.ioError) {
+                failed += 1
+            }
+            disk.fault = nil
+            let left = try vault.raw("made")
+            #expect(try Set(left).intersection(vault.raw("old")).subtracting(["coffer.dir"]) == [], "call \(call)")
+            if try !vault.list("made").isEmpty { try vault.remove("made/file") }
+            try vault.remove("made")
+        }
+        #expect(failed > 8)
+    }
 }

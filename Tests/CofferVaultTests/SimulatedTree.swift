@@ -31,23 +31,12 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         }
     }
 
-    /// One entry that comes or goes.
-    private struct Change {
-        let directory: UInt
-        let name: String
-        let node: UInt?
-        /// What is concerned: the object itself, which a sync of it makes durable.
-        let object: UInt
-    }
-
-    private typealias Entries = [UInt: [String: UInt]]
+    private typealias Change = PendingChanges.Change
 
     let journal: Journal
     private var nodes: [UInt: Node] = [:]
-    private var entries: Entries = [1: [:]]
-    private var durable: Entries = [1: [:]]
-    /// What was done since: each change, all of it or nothing, and whether it is on the disk.
-    private var pending: [(changes: [Change], isDurable: Bool)] = []
+    private var entries: PendingChanges.Entries = [1: [:]]
+    private var pending: PendingChanges
     private var open: [Int32: UInt] = [:]
     private var listings: [Int32: [(String, Node)]] = [:]
     private var nextDescriptor: Int32 = 1000
@@ -63,6 +52,7 @@ final class SimulatedTree: Disk, @unchecked Sendable {
 
     init(_ journal: Journal, seed: UInt64 = 1) {
         self.journal = journal
+        pending = PendingChanges(journal, on: [1: [:]])
         passesOver = SeededRandom(seed: seed)
         nodes[1] = Node(number: 1, kind: S_IFDIR, mode: 0o755)
     }
@@ -75,16 +65,12 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     /// What a power cut now may leave; with `everything` what is there now.
     func crashed(everything: Bool, _ random: inout SeededRandom) -> SimulatedTree {
         let other = SimulatedTree(journal, seed: random.next())
-        var left = durable
-        // A prefix of what was done, and what was synced besides.
-        let reached = everything ? pending.count : random.below(pending.count + 1)
-        let synced = !everything && journal == .btrfs ? syncedByAnother(&random) : nil
-        for (index, group) in pending.enumerated()
-        where index < reached || group.isDurable || synced.map({ concerns(index, $0) }) == true {
-            for change in group.changes { left[change.directory, default: [:]][change.name] = change.node }
-        }
+        // Of Coffer's own files others know nothing.
+        let left = pending.left(
+            everything: everything,
+            isOwn: { $0.name.hasPrefix("coffer.") && nodes[$0.object]?.kind != S_IFDIR }, &random)
         other.entries = left
-        other.durable = left
+        other.pending = PendingChanges(journal, on: left)
         other.nextNumber = nextNumber
         for (number, node) in nodes {
             let copy = Node(number: number, kind: node.kind, mode: node.mode)
@@ -99,17 +85,8 @@ final class SimulatedTree: Disk, @unchecked Sendable {
         return other
     }
 
-    /// What another program has just synced: a directory, or something in one; or nothing. It knows none of Coffer's own files.
-    private func syncedByAnother(_ random: inout SeededRandom) -> UInt? {
-        guard let change = pending.last(where: { _ in random.oneIn(4) })?.changes.randomElement(using: &random) else {
-            return nil
-        }
-        let isOwn = change.name.hasPrefix("coffer.") && nodes[change.object]?.kind != S_IFDIR
-        return isOwn || random.oneIn(2) ? change.directory : change.object
-    }
-
     /// How many changes are not on the disk for certain.
-    var unsynced: Int { pending.filter { !$0.isDurable }.count }
+    var unsynced: Int { pending.unsynced }
 
     /// What each change begins with.
     private func changing() throws(Errno) {
@@ -125,53 +102,37 @@ final class SimulatedTree: Disk, @unchecked Sendable {
     }
 
     private func change(_ changes: [Change]) {
+        var gone: UInt?
         for change in changes {
-            if let old = entries[change.directory]?[change.name] { nodes[old]?.links -= 1 }
+            if let old = entries[change.directory]?[change.name], let node = nodes[old] {
+                node.links -= 1
+                gone = old
+            }
             entries[change.directory, default: [:]][change.name] = change.node
             if let node = change.node { nodes[node]?.links += 1 }
         }
-        pending.append((changes, false))
-    }
-
-    private func settle(_ reached: (Int) -> Bool) {
-        for index in pending.indices where reached(index) { pending[index].isDurable = true }
-        while let first = pending.first, first.isDurable {
-            for change in first.changes { durable[change.directory, default: [:]][change.name] = change.node }
-            pending.removeFirst()
-        }
+        pending.add(changes, gone: gone.flatMap { nodes[$0]?.links == 0 ? $0 : nil })
     }
 
     override func sync(_ descriptor: Int32, dataOnly: Bool = false) throws(Errno) {
         try changing()
         let number = try number(descriptor)
         nodes[number]?.syncedBytes = nodes[number]?.bytes
-        switch journal {
-        case .ext4: settle { _ in true }
-        case .xfs:
-            guard let last = pending.indices.last(where: { concerns($0, number) }) else { return }
-            settle { $0 <= last }
-        case .btrfs:
-            // What another's sync of a file in a directory has looked at a moment ago passes for written.
-            let isDirectory = nodes[number]?.kind == S_IFDIR
-            if !isDirectory || passesOver.oneIn(2) { settle { concerns($0, number) } }
-        }
+        // What another's sync of a file in a directory has looked at a moment ago passes for written.
+        if journal == .btrfs, nodes[number]?.kind == S_IFDIR, passesOver.oneIn(2) { return pending.syncLog() }
+        pending.sync(number)
     }
 
     override func syncEntries(_ descriptor: Int32) throws(Errno) {
         guard journal == .btrfs else { return try sync(descriptor) }
         try changing()
-        let number = try number(descriptor)
-        settle { concerns($0, number) }
-    }
-
-    private func concerns(_ index: Int, _ number: UInt) -> Bool {
-        pending[index].changes.contains { $0.directory == number || $0.object == number }
+        pending.sync(try number(descriptor))
     }
 
     override func syncFileSystem(_ descriptor: Int32) throws(Errno) {
         try changing()
         for node in nodes.values { node.syncedBytes = node.bytes }
-        settle { _ in true }
+        pending.syncAll()
     }
 
     override func keepsEntryOrder(_ descriptor: Int32) -> Bool { journal != .btrfs }

@@ -101,7 +101,7 @@ final class TreeCut {
         if !right.contains(found) { failure = failure ?? "after \(code): \(found) is none of \(right)" }
         states.append(found)
         // What the next mount begins with.
-        if kills { try vault.vault.settleAll() }
+        if kills { try Vault.settleAll(disk: disk, rootDescriptor: disk.root()) }
     }
 
     private func report() {
