@@ -17,7 +17,8 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        // No newer minor version: the block ciphers are those of the BoringSSL inside it, which is no product of its own.
+        .package(url: "https://github.com/apple/swift-crypto", .upToNextMinor(from: "4.5.2")),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     ],
@@ -25,14 +26,13 @@ let package = Package(
         // C: system libraries and Linux calls, with static assertions and no logic.
         .target(name: "CLinux"),
         .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
-        .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CShares", pkgConfig: "libgfshare", providers: [.apt(["libgfshare-dev"])]),
         .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
 
         // Keys in locked memory, AEAD, KDF, random. No I/O, no format.
         .target(
             name: "CofferCrypto",
-            dependencies: ["CSodium", "CCrypto", "CShares", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: ["CSodium", "CShares", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
         // Bytes <-> meaning. Pure.
         .target(

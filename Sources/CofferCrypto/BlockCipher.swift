@@ -1,4 +1,4 @@
-import CCrypto
+internal import CCryptoBoringSSL
 
 /// The AEAD that seals blocks. The raw value is the header's cipher byte.
 public enum CipherSuite: UInt8, CaseIterable, Sendable {
@@ -9,6 +9,9 @@ public enum CipherSuite: UInt8, CaseIterable, Sendable {
 }
 
 /// One thread's cipher contexts for one suite: set a key once a request, then seal or open block after block without allocating.
+///
+/// By the BoringSSL that swift-crypto has. What swift-crypto itself offers allocates for each block; OpenSSL 3.0 takes twice the time for AES on processors with VAES, and a quarter more for
+/// ChaCha20.
 ///
 /// Not thread-safe: each thread owns its own.
 public final class BlockCipher {
@@ -22,43 +25,59 @@ public final class BlockCipher {
 
     /// Contexts for `suite`.
     public init(_ suite: CipherSuite) throws(CryptoError) {
-        guard let sealing = EVP_CIPHER_CTX_new() else { throw .outOfMemory }
-        guard let opening = EVP_CIPHER_CTX_new() else {
-            EVP_CIPHER_CTX_free(sealing)
-            throw .outOfMemory
-        }
-        contexts = BlockContexts(sealing: sealing, opening: opening)
         let cipher =
             switch suite {
-            case .aes256GCM: EVP_aes_256_gcm()
-            case .chacha20Poly1305: EVP_chacha20_poly1305()
+            case .aes256GCM: CCryptoBoringSSL_EVP_aead_aes_256_gcm()
+            case .chacha20Poly1305: CCryptoBoringSSL_EVP_aead_chacha20_poly1305()
             }
-        guard EVP_EncryptInit_ex(sealing, cipher, nil, nil, nil) == 1,
-            EVP_DecryptInit_ex(opening, cipher, nil, nil, nil) == 1
+        guard let cipher, CCryptoBoringSSL_EVP_AEAD_nonce_length(cipher) == Self.nonceCount,
+            CCryptoBoringSSL_EVP_AEAD_max_tag_len(cipher) == Self.tagCount
         else { throw .invalidParameter }
+        contexts = BlockContexts(cipher: cipher)
     }
 
-    deinit {
-        EVP_CIPHER_CTX_free(contexts.sealing)
-        EVP_CIPHER_CTX_free(contexts.opening)
-    }
+    deinit { contexts.end() }
 }
 
 /// A ``BlockCipher``'s contexts, to be used while that is there: a plain value, so that passing it on counts no references.
 public struct BlockContexts {
-    fileprivate let sealing: OpaquePointer
-    fileprivate let opening: OpaquePointer
+    // Raw pointers, so that whoever uses this need not know BoringSSL.
+    private let cipher: OpaquePointer
+    private let sealing: UnsafeMutableRawPointer
+    private let opening: UnsafeMutableRawPointer
 
-    /// Sets the key for the blocks to be sealed next: 32 bytes.
-    public func setSealingKey(_ key: UnsafeRawPointer) {
-        let status = EVP_EncryptInit_ex(sealing, nil, nil, key.assumingMemoryBound(to: UInt8.self), nil)
-        precondition(status == 1, "libcrypto refused a key")
+    fileprivate init(cipher: OpaquePointer) {
+        self.cipher = cipher
+        sealing = Self.make()
+        opening = Self.make()
     }
 
+    private static func make() -> UnsafeMutableRawPointer {
+        let context = UnsafeMutablePointer<EVP_AEAD_CTX>.allocate(capacity: 1)
+        CCryptoBoringSSL_EVP_AEAD_CTX_zero(context)
+        return UnsafeMutableRawPointer(context)
+    }
+
+    fileprivate func end() {
+        for context in [sealing, opening] {
+            CCryptoBoringSSL_EVP_AEAD_CTX_cleanup(context.assumingMemoryBound(to: EVP_AEAD_CTX.self))
+            wipe(context, count: MemoryLayout<EVP_AEAD_CTX>.size)
+            context.assumingMemoryBound(to: EVP_AEAD_CTX.self).deallocate()
+        }
+    }
+
+    /// Sets the key for the blocks to be sealed next: 32 bytes.
+    public func setSealingKey(_ key: UnsafeRawPointer) { set(key, in: sealing) }
+
     /// Sets the key for the blocks to be opened next: 32 bytes.
-    public func setOpeningKey(_ key: UnsafeRawPointer) {
-        let status = EVP_DecryptInit_ex(opening, nil, nil, key.assumingMemoryBound(to: UInt8.self), nil)
-        precondition(status == 1, "libcrypto refused a key")
+    public func setOpeningKey(_ key: UnsafeRawPointer) { set(key, in: opening) }
+
+    private func set(_ key: UnsafeRawPointer, in context: UnsafeMutableRawPointer) {
+        let context = context.assumingMemoryBound(to: EVP_AEAD_CTX.self)
+        CCryptoBoringSSL_EVP_AEAD_CTX_cleanup(context)
+        let status = CCryptoBoringSSL_EVP_AEAD_CTX_init(
+            context, cipher, key.assumingMemoryBound(to: UInt8.self), 32, BlockCipher.tagCount, nil)
+        precondition(status == 1, "BoringSSL refused a key")
     }
 
     /// Encrypts `count` bytes to `output` and writes the 16-byte tag. Failure of the library stops the process: there is
@@ -67,18 +86,14 @@ public struct BlockContexts {
         _ input: UnsafeRawPointer, count: Int, nonce: UnsafeRawPointer, associatedData: UnsafeRawPointer,
         associatedDataCount: Int, output: UnsafeMutableRawPointer, tag: UnsafeMutableRawPointer
     ) {
-        var written: Int32 = 0
-        var status = EVP_EncryptInit_ex(sealing, nil, nil, nil, nonce.assumingMemoryBound(to: UInt8.self))
-        status &= EVP_EncryptUpdate(
-            sealing, nil, &written, associatedData.assumingMemoryBound(to: UInt8.self), Int32(associatedDataCount))
-        let bytes = output.assumingMemoryBound(to: UInt8.self)
-        if count > 0 {
-            status &= EVP_EncryptUpdate(
-                sealing, bytes, &written, input.assumingMemoryBound(to: UInt8.self), Int32(count))
-        }
-        status &= EVP_EncryptFinal_ex(sealing, bytes + count, &written)
-        status &= coffer_evp_get_tag(sealing, tag)
-        precondition(status == 1, "libcrypto could not encrypt")
+        var written = 0
+        let status = CCryptoBoringSSL_EVP_AEAD_CTX_seal_scatter(
+            sealing.assumingMemoryBound(to: EVP_AEAD_CTX.self), output.assumingMemoryBound(to: UInt8.self),
+            tag.assumingMemoryBound(to: UInt8.self), &written, BlockCipher.tagCount,
+            nonce.assumingMemoryBound(to: UInt8.self), BlockCipher.nonceCount,
+            input.assumingMemoryBound(to: UInt8.self), count, nil, 0,
+            associatedData.assumingMemoryBound(to: UInt8.self), associatedDataCount)
+        precondition(status == 1 && written == BlockCipher.tagCount, "BoringSSL could not encrypt")
     }
 
     /// Decrypts `count` bytes to `output`; true if the tag verifies. On false the output holds nothing to be used.
@@ -86,16 +101,10 @@ public struct BlockContexts {
         _ input: UnsafeRawPointer, count: Int, nonce: UnsafeRawPointer, associatedData: UnsafeRawPointer,
         associatedDataCount: Int, tag: UnsafeRawPointer, output: UnsafeMutableRawPointer
     ) -> Bool {
-        var written: Int32 = 0
-        var status = EVP_DecryptInit_ex(opening, nil, nil, nil, nonce.assumingMemoryBound(to: UInt8.self))
-        status &= EVP_DecryptUpdate(
-            opening, nil, &written, associatedData.assumingMemoryBound(to: UInt8.self), Int32(associatedDataCount))
-        let bytes = output.assumingMemoryBound(to: UInt8.self)
-        if count > 0 {
-            status &= EVP_DecryptUpdate(
-                opening, bytes, &written, input.assumingMemoryBound(to: UInt8.self), Int32(count))
-        }
-        status &= coffer_evp_set_tag(opening, tag)
-        return status == 1 && EVP_DecryptFinal_ex(opening, bytes + count, &written) == 1
+        CCryptoBoringSSL_EVP_AEAD_CTX_open_gather(
+            opening.assumingMemoryBound(to: EVP_AEAD_CTX.self), output.assumingMemoryBound(to: UInt8.self),
+            nonce.assumingMemoryBound(to: UInt8.self), BlockCipher.nonceCount,
+            input.assumingMemoryBound(to: UInt8.self), count, tag.assumingMemoryBound(to: UInt8.self),
+            BlockCipher.tagCount, associatedData.assumingMemoryBound(to: UInt8.self), associatedDataCount) == 1
     }
 }
