@@ -43,7 +43,7 @@ struct Coffer: ParsableCommand {
         version: Version.string,
         groupedSubcommands: [
             // A new command is one more type in one of these groups.
-            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self]),
+            CommandGroup(name: "Vaults", subcommands: [Init.self, Mount.self, Unmount.self, Info.self, Speed.self]),
             CommandGroup(
                 name: "Proving and mending", subcommands: [Seal.self, Verify.self, Check.self, Repair.self]),
             CommandGroup(name: "Keys", subcommands: [Key.self, Keygen.self]),

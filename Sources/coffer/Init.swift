@@ -21,7 +21,7 @@ struct Init: ParsableCommand {
 
             Examples:
               coffer init photos
-              coffer init --cipher chacha20-poly1305 photos   no AES instructions
+              coffer init --cipher chacha20-poly1305 photos   no AES instructions ('coffer speed' tells)
               coffer init --name-max 143 /mnt/nas/photos      eCryptfs on a NAS
               coffer init --passphrase-command 'pass show photos' photos
               coffer init --recovery-code photos              and a code to print

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 /// `coffer init`, `coffer info` and what stands around them, as a person types them.
@@ -95,6 +96,19 @@ import Testing
         #expect(try coffer("info damaged").output.contains("chacha20"), "without a passphrase nothing is verified")
         _ = try sh("rm damaged/coffer.json")
         #expect(try coffer("info damaged").status == 3)
+    }
+
+    @Test func speedTellsOfEachCipher() throws {
+        let text = try coffer("speed").output
+        #expect(
+            text.split(separator: "\n").count == 2 && text.contains("aes-256-gcm") && text.contains("chacha20-poly1305")
+        )
+        let json = try JSONSerialization.jsonObject(with: Data(try coffer("speed --json").output.utf8))
+        let rates = try #require(json as? [[String: Any]])
+        #expect(rates.compactMap { $0["cipher"] as? String } == ["aes-256-gcm", "chacha20-poly1305"])
+        for rate in rates {
+            for key in ["seal_mb_per_second", "open_mb_per_second"] { #expect(rate[key] as? Int ?? 0 > 0, "\(key)") }
+        }
     }
 
     @Test func helpNamesTheExitCodes() throws {
