@@ -31,6 +31,12 @@ struct PendingChanges {
             for change in changes { entries[change.directory, default: [:]][change.name] = change.node }
         }
 
+        /// Btrfs' log has no name of `object` any more, and so not that it is there now: but where what it left was synced.
+        mutating func forget(_ object: UInt) {
+            (logFrom, isLogWritten) = (nil, false)
+            writtenWith.formIntersection(changes.filter { $0.node != object }.map(\.directory))
+        }
+
         func concerns(_ number: UInt) -> Bool { changes.contains { $0.directory == number || $0.object == number } }
     }
 
@@ -78,8 +84,7 @@ struct PendingChanges {
     private mutating func forgetNames(of object: UInt) {
         for index in groups.indices {
             guard groups[index].changes.contains(where: { $0.node == object }) else { continue }
-            (groups[index].logFrom, groups[index].isLogWritten) = (nil, false)
-            groups[index].writtenWith.formIntersection(groups[index].changes.filter { $0.node == nil }.map(\.directory))
+            groups[index].forget(object)
         }
     }
 
@@ -113,7 +118,7 @@ struct PendingChanges {
         for index in groups.indices {
             groups[index].isLogWritten = groups[index].logFrom != nil
             if let taken = groups[index].takesOut {
-                (groups[taken].logFrom, groups[taken].isLogWritten, groups[taken].writtenWith) = (nil, false, [])
+                groups[taken].forget(groups[index].changes[0].object)
             }
         }
     }
@@ -135,12 +140,15 @@ struct PendingChanges {
             isLogSynced = synced != nil || random.oneIn(2)
         }
         let writtenNow = synced.map(writtenBySync) ?? []
-        let taken = isLogSynced ? groups.compactMap(\.takesOut) : []
+        var groups = groups
+        for group in groups where isLogSynced {
+            if let taken = group.takesOut { groups[taken].forget(group.changes[0].object) }
+        }
         for (index, group) in groups.enumerated() {
             // What was on the disk by itself is not in the log.
             let isInLog = group.logFrom.map { $0 >= reached } ?? false
             let isWritten = !group.writtenWith.isEmpty || isInLog && (group.isLogWritten || isLogSynced)
-            if index < reached || isWritten && !taken.contains(index) || writtenNow.contains(index) {
+            if index < reached || isWritten || writtenNow.contains(index) {
                 group.apply(to: &left)
             }
         }
