@@ -66,7 +66,7 @@ struct PendingChanges {
                     group.takesOut = from
                 }
             }
-            if let gone { forgetNames(of: gone) }
+            if let gone, let left = forgetNames(of: gone) { group.logFrom = group.logFrom ?? left }
         }
         groups.append(group)
     }
@@ -81,11 +81,15 @@ struct PendingChanges {
     }
 
     /// With its last name what Btrfs' log has of an object's names goes, and so that it moved, but where the directory that it left was synced.
-    private mutating func forgetNames(of object: UInt) {
+    /// Returns which change says so: with the log it has no name then.
+    private mutating func forgetNames(of object: UInt) -> Int? {
+        var left: Int?
         for index in groups.indices {
             guard groups[index].changes.contains(where: { $0.node == object }) else { continue }
             groups[index].forget(object)
+            if groups[index].isDurable { left = index }
         }
+        return left
     }
 
     /// An object, or a directory, is synced.
@@ -119,6 +123,7 @@ struct PendingChanges {
             groups[index].isLogWritten = groups[index].logFrom != nil
             if let taken = groups[index].takesOut {
                 groups[taken].forget(groups[index].changes[0].object)
+                if groups[taken].isDurable { (groups[index].logFrom, groups[index].isLogWritten) = (taken, true) }
             }
         }
     }
