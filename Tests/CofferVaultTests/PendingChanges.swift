@@ -118,7 +118,9 @@ struct PendingChanges {
     }
 
     /// What is in the log already is written, with whatever else.
-    mutating func syncLog() {
+    mutating func syncLog() { Self.writeLog(&groups) }
+
+    private static func writeLog(_ groups: inout [Group]) {
         for index in groups.indices {
             groups[index].isLogWritten = groups[index].logFrom != nil
             if let taken = groups[index].takesOut {
@@ -146,13 +148,11 @@ struct PendingChanges {
         }
         let writtenNow = synced.map(writtenBySync) ?? []
         var groups = groups
-        for group in groups where isLogSynced {
-            if let taken = group.takesOut { groups[taken].forget(group.changes[0].object) }
-        }
+        if isLogSynced { Self.writeLog(&groups) }
         for (index, group) in groups.enumerated() {
             // What was on the disk by itself is not in the log.
             let isInLog = group.logFrom.map { $0 >= reached } ?? false
-            let isWritten = !group.writtenWith.isEmpty || isInLog && (group.isLogWritten || isLogSynced)
+            let isWritten = !group.writtenWith.isEmpty || isInLog && group.isLogWritten
             if index < reached || isWritten || writtenNow.contains(index) {
                 group.apply(to: &left)
             }

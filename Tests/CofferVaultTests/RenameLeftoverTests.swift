@@ -1,3 +1,4 @@
+import CofferDisk
 import CofferFormat
 import Glibc
 import SystemPackage
@@ -13,6 +14,17 @@ struct RenameLeftoverTests {
         try vault.rename("made", to: path)
         try vault.remove(path + "/file")
         #expect(try vault.raw(path) == ["coffer.dir"])
+    }
+
+    /// Lends a directory as another machine knows it that has not seen its records.
+    private func withoutRecords(_ vault: TreeVault, _ path: String, _ body: (VaultDirectory) throws -> Void) throws {
+        let opened = try vault.directory(path)
+        try withExtendedLifetime(opened) {
+            try body(
+                VaultDirectory(
+                    descriptor: opened.directory.descriptor,
+                    identity: DirectoryIdentity(derived: opened.directory.identity.derived)))
+        }
     }
 
     @Test func removingADirectoryWithLeftovers() throws {
@@ -136,13 +148,7 @@ struct RenameLeftoverTests {
         try vault.makeDirectory("made")
         try vault.makeFile("made/file")
         try vault.rename("made", to: "a")
-        // As another machine would, which has not seen the records.
-        let opened = try vault.directory("a")
-        defer { withExtendedLifetime(opened) {} }
-        let plain = VaultDirectory(
-            descriptor: opened.directory.descriptor,
-            identity: DirectoryIdentity(derived: opened.directory.identity.derived))
-        try vault.makeFile(Array("other".utf8), in: plain, [1])
+        try withoutRecords(vault, "a") { try vault.makeFile(Array("other".utf8), in: $0, [1]) }
         #expect(try vault.list("a") == ["file", "other"])
         #expect(throws: VaultError.system(.fileExists)) { try vault.makeFile("a/other") }
         #expect(throws: VaultError.system(.fileExists)) { try vault.makeDirectory("a/other") }
@@ -150,7 +156,7 @@ struct RenameLeftoverTests {
         #expect(try vault.list("a") == ["other"])
         #expect(try vault.text("a/other") == "contents")
         // Moving on, entries of both ids stay.
-        try vault.makeFile(Array("third".utf8), in: plain, [1])
+        try withoutRecords(vault, "a") { try vault.makeFile(Array("third".utf8), in: $0, [1]) }
         try vault.rename("a", to: "b")
         #expect(try vault.list("b") == ["other", "third"])
     }
@@ -206,13 +212,9 @@ struct RenameLeftoverTests {
         for path in ["in", "made"] { try vault.makeDirectory(path) }
         try vault.makeFile("made/file")
         try vault.rename("made", to: "in/a")
-        // As another machine would, which has not seen the records.
-        let opened = try vault.directory("in/a")
-        defer { withExtendedLifetime(opened) {} }
-        let plain = VaultDirectory(
-            descriptor: opened.directory.descriptor,
-            identity: DirectoryIdentity(derived: opened.directory.identity.derived))
-        _ = try vault.vault.makeDirectory(Array("below".utf8), in: plain, mode: 0o755)
+        try withoutRecords(vault, "in/a") {
+            _ = try vault.vault.makeDirectory(Array("below".utf8), in: $0, mode: 0o755)
+        }
         try vault.makeFile("in/a/below/file")
         try vault.rename("in/a/below", to: "below")
         try vault.rename("in/a", to: "b")
@@ -244,5 +246,44 @@ struct RenameLeftoverTests {
             try vault.remove("made")
         }
         #expect(failed > 8)
+    }
+
+    /// Its owner may write in it, and not list it: it is looked into all the same, and its mode stays.
+    @Test func aDirectoryThatItsOwnerMayNotList() throws {
+        let vault = try TreeVault(disk: UnprivilegedDisk())
+        try makePinned(vault, "old")
+        try vault.makeFile("old/file")
+        try vault.makeDirectory("made")
+        let stored = try vault.stored("made")
+        #expect(unlink(stored + "/coffer.dir") == 0 && chmod(stored, 0o300) == 0)
+        let opened = try vault.directory("made")
+        #expect(opened.directory.identity.isUnrecorded)
+        var status = stat()
+        #expect(stat(stored, &status) == 0 && status.st_mode & 0o7777 == 0o300)
+        try vault.makeFile("made/file")
+        #expect(chmod(stored, 0o700) == 0)
+        #expect(try Set(vault.raw("made")).intersection(vault.raw("old")) == ["coffer.dir"])
+    }
+}
+
+/// A real disk on which directories can be listed only where their owner may, whoever runs the test.
+private final class UnprivilegedDisk: Disk, @unchecked Sendable {
+    override func open(
+        at directory: Int32, _ name: UnsafePointer<CChar>, flags: Int32, mode: mode_t = 0
+    ) throws(Errno) -> Int32 {
+        let descriptor = try super.open(at: directory, name, flags: flags, mode: mode)
+        if flags & Disk.pathOnly != 0 { return descriptor }
+        return try checked(descriptor)
+    }
+
+    override func reopen(_ descriptor: Int32, flags: Int32) throws(Errno) -> Int32 {
+        try checked(try super.reopen(descriptor, flags: flags))
+    }
+
+    private func checked(_ descriptor: Int32) throws(Errno) -> Int32 {
+        let mode = try status(descriptor).st_mode
+        if mode & S_IFMT != S_IFDIR || mode & S_IRUSR != 0 { return descriptor }
+        close(descriptor)
+        throw .permissionDenied
     }
 }
