@@ -24,6 +24,8 @@ struct PendingChanges {
         var isLogWritten = false
         /// The next sync of anything takes this earlier one out of Btrfs' log, and does not say what was there before.
         var takesOut: Int?
+        /// It takes this object's last name. The next sync of anything writes a log that has none of its names.
+        var gone: UInt?
 
         var isDurable: Bool { !writtenWith.isEmpty || isLogWritten }
 
@@ -66,7 +68,7 @@ struct PendingChanges {
                     group.takesOut = from
                 }
             }
-            if let gone, let left = forgetNames(of: gone) { group.logFrom = group.logFrom ?? left }
+            group.gone = gone
         }
         groups.append(group)
     }
@@ -78,18 +80,6 @@ struct PendingChanges {
                 groups[index].changes.contains { $0.isAt(change) && $0.node == change.object }
                     && !groups[(index + 1)...].contains { $0.changes.contains { $0.isAt(change) } }
             }
-    }
-
-    /// With its last name what Btrfs' log has of an object's names goes, and so that it moved, but where the directory that it left was synced.
-    /// Returns which change says so: with the log it has no name then.
-    private mutating func forgetNames(of object: UInt) -> Int? {
-        var left: Int?
-        for index in groups.indices {
-            guard groups[index].changes.contains(where: { $0.node == object }) else { continue }
-            groups[index].forget(object)
-            if groups[index].isDurable { left = index }
-        }
-        return left
     }
 
     /// An object, or a directory, is synced.
@@ -127,7 +117,24 @@ struct PendingChanges {
                 groups[taken].forget(groups[index].changes[0].object)
                 if groups[taken].isDurable { (groups[index].logFrom, groups[index].isLogWritten) = (taken, true) }
             }
+            if let gone = groups[index].gone, let left = forgetNames(of: gone, &groups),
+                groups[index].logFrom == nil
+            {
+                (groups[index].logFrom, groups[index].isLogWritten) = (left, true)
+            }
         }
+    }
+
+    /// With its last name what Btrfs' log has of an object's names goes, and so that it moved, but where the directory that it left was synced.
+    /// Returns which change says so: with the log it has no name then.
+    private static func forgetNames(of object: UInt, _ groups: inout [Group]) -> Int? {
+        var left: Int?
+        for index in groups.indices {
+            guard groups[index].changes.contains(where: { $0.node == object }) else { continue }
+            groups[index].forget(object)
+            if groups[index].isDurable { left = index }
+        }
+        return left
     }
 
     mutating func syncAll() {
