@@ -19,6 +19,9 @@
 #include <sys/xattr.h>
 #include <syslog.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 _Static_assert(COFFER_RUSAGE_THREAD == RUSAGE_THREAD, "RUSAGE_THREAD");
 _Static_assert(COFFER_FALLOC_KEEP_SIZE == FALLOC_FL_KEEP_SIZE, "FALLOC_FL_KEEP_SIZE");
@@ -92,6 +95,34 @@ int coffer_set_slice(unsigned long long nanoseconds) {
     attributes.flags = 0;
     attributes.runtime = nanoseconds;
     return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0 ? 0 : -1;
+}
+
+int coffer_set_idle(void) {
+    struct sched_param none = {0};
+    return sched_setscheduler(0, SCHED_IDLE, &none);
+}
+
+int coffer_thread_id(void) { return gettid(); }
+
+int coffer_run_on(int thread, int processor) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(processor, &one);
+    return sched_setaffinity(thread, sizeof one, &one);
+}
+
+int coffer_processor_count(void) {
+    cpu_set_t all;
+    return sched_getaffinity(0, sizeof all, &all) == 0 ? CPU_COUNT(&all) : -1;
+}
+
+int coffer_is_guest(void) {
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c >> 31;
+#else
+    return 0;
+#endif
 }
 
 int coffer_unshare_fs(void) { return unshare(CLONE_FS); }

@@ -66,13 +66,15 @@ final class Leadership: @unchecked Sendable {
     /// Of so many of the next large ones it is thought that somebody waits for short ones meanwhile.
     var politeCount = 0
 
-    /// For threads 0 to `threadCount` - 1. A negative `tick` is none.
-    init(threadCount: Int, processorCount: Int, tick: Int32 = Leadership.tick) throws(MountError) {
+    /// For threads 0 to `threadCount` - 1. Without `looksForRequests` the leader sleeps where there is none. A negative `tick` is none.
+    init(
+        threadCount: Int, processorCount: Int, looksForRequests: Bool = true, tick: Int32 = Leadership.tick
+    ) throws(MountError) {
         precondition(threadCount > 0 && threadCount < 128)
         self.threadCount = threadCount
         self.tick = tick
         // A leader that looks for requests on the only processor keeps programs from making them.
-        spinLimit = processorCount > 1 ? Self.longestSpin : 0
+        spinLimit = looksForRequests && processorCount > 1 ? Self.longestSpin : 0
         helperLimit = min(processorCount, threadCount) - 1
         largeLimit = max(1, processorCount)
         largeQueue.reserveCapacity(threadCount)

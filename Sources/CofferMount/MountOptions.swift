@@ -22,6 +22,8 @@ public struct MountOptions: Sendable {
     public var leavesDirectoryAccessTimes = false
     /// Seconds without any request after which the mount ends by itself.
     public var idleSeconds: Int?
+    /// Requests are waited for asleep, and never looked for.
+    public var sparesProcessors = false
     /// Further options for the kernel, as after `-o`.
     public var kernelOptions: [String] = []
     /// Threads that serve requests.

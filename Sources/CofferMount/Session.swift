@@ -15,6 +15,7 @@ public final class Session: @unchecked Sendable {
     private let intents: LogDirectory?
     private let leadership: Leadership
     private let maintenance: Maintenance
+    private let companion: Companion?
     private let session: OpaquePointer
     private let operations: UnsafeMutablePointer<fuse_lowlevel_ops>
     /// Told once, when the kernel has agreed on the connection.
@@ -40,7 +41,9 @@ public final class Session: @unchecked Sendable {
             throw .vault("\(error)")
         }
         leadership = try Leadership(
-            threadCount: options.threadCount, processorCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+            threadCount: options.threadCount, processorCount: Self.processorCount,
+            looksForRequests: !options.sparesProcessors)
+        companion = !options.sparesProcessors && Companion.isOfUse ? try Companion() : nil
         maintenance = Maintenance(fileSystem: fileSystem, idleSeconds: options.idleSeconds) {
             _ = Unmounting.detach(options.mountpoint, lazily: false)
         }
@@ -75,6 +78,12 @@ public final class Session: @unchecked Sendable {
         leadership.attend(to: device) { [maintenance] in maintenance.wake() }
     }
 
+    /// On how many processors the mount may run, which may be fewer than there are.
+    private static var processorCount: Int {
+        let allowed = Int(coffer_processor_count())
+        return allowed > 0 ? allowed : sysconf(Int32(_SC_NPROCESSORS_ONLN))
+    }
+
     deinit {
         fuse_session_destroy(session)
         operations.deallocate()
@@ -96,6 +105,7 @@ public final class Session: @unchecked Sendable {
         for number in 0..<options.threadCount {
             threads.append(try ServiceThread { [self] in serve(number) })
         }
+        if let companion { _ = try ServiceThread { companion.run() } }
         let keeper = try ServiceThread { [maintenance] in maintenance.run() }
         let seekerThread = try ServiceThread { [self] in fileSystem.seeker.run(fileSystem) }
         let logKeeper = try intents.map { intents throws(MountError) in
@@ -115,6 +125,7 @@ public final class Session: @unchecked Sendable {
         let signalThread = try ServiceThread { [self] in waitForSignals(awaited) }
         for thread in threads { thread.join() }
         isEnding.store(true, ordering: .releasing)
+        companion?.stop()
         fileSystem.seeker.stop()
         seekerThread.join()
         maintenance.stop()
@@ -158,7 +169,7 @@ public final class Session: @unchecked Sendable {
         var isWrite = false
         // Loaded once, so that no request counts references to them.
         let (session, fileSystem) = (session, fileSystem)
-        let (handshake, writeOrder) = (fileSystem.handshake, fileSystem.writeOrder)
+        let (handshake, writeOrder, companion) = (fileSystem.handshake, fileSystem.writeOrder, companion)
         leadership.serve(
             number,
             receive: {
@@ -169,6 +180,7 @@ public final class Session: @unchecked Sendable {
                     guard got > 0 else { break }
                     guard let request = RawRequest(buffer.mem, count: Int(got)) else { continue }
                     handshake.see(request)
+                    companion?.see(request)
                     worker.takesSetID = request.takesSetID
                     isWrite = writeOrder.arrive(number, request)
                     return .request(request.size)

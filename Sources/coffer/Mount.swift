@@ -33,7 +33,7 @@ struct Mount: ParsableCommand {
               multi_writer (or shared: as --shared; mount(8) and fstab(5) understand the short one in a way of their own)
               allow_suid (or suid), allow_dev (or dev; mount(8) and fstab(5) do not pass these short ones on)
               noexec, noatime, nodiratime, sync, dirsync
-              no_log (as --no-log), sealed (as --sealed)
+              no_log (as --no-log), sealed (as --sealed), low_power (as --low-power)
               remount (with ro, rw, noexec and so on, as root)
 
             In /etc/fstab, with the program linked as /sbin/mount.fuse.coffer:
@@ -66,6 +66,9 @@ struct Mount: ParsableCommand {
     @Flag(help: "Do without the intent log: a power cut may then damage what is being written.")
     var noLog = false
 
+    @Flag(help: "Wait for requests asleep: less processor time, later answers.")
+    var lowPower = false
+
     @Flag(help: "Let other users in, as far as modes and ACLs do.")
     var allowOther = false
 
@@ -90,6 +93,7 @@ struct Mount: ParsableCommand {
             flags.isReadOnly = true
         }
         flags.hasNoLog = flags.hasNoLog || noLog
+        flags.hasLowPower = flags.hasLowPower || lowPower
         flags.allowsOthers = flags.allowsOthers || allowOther
         if flags.isRemount {
             return try Remount.apply(options.joined(separator: ","), vault: vault, mountpoint: mountpoint)
@@ -125,6 +129,7 @@ struct Mount: ParsableCommand {
         mountOptions.leavesDirectoryAccessTimes = flags.leavesDirectoryAccessTimes
         mountOptions.kernelOptions = flags.kernelOptions
         mountOptions.idleSeconds = idleSeconds
+        mountOptions.sparesProcessors = flags.hasLowPower
         let guardian = flags.isSealed ? try SealedReading(directory, opened).guardian() : nil
         try serve(opened, directory, mountOptions, guardian, log, background, logIsWanted: !flags.hasNoLog)
     }

@@ -7,6 +7,7 @@ struct MountFlags {
     var isRemount = false
     var hasNoLog = false
     var isSealed = false
+    var hasLowPower = false
     // mount(8) does not keep the order of its own options and others, so what forbids wins.
     private var forbidsDevices = false
     private var forbidsSetUserID = false
@@ -47,6 +48,7 @@ struct MountFlags {
             case ("remount", nil): isRemount = true
             case ("no_log", nil): hasNoLog = true
             case ("sealed", nil): isSealed = true
+            case ("low_power", nil): hasLowPower = true
             case ("nodiratime", nil): leavesDirectoryAccessTimes = true
             case ("allow_other", nil): allowsOthers = true
             case ("dev", nil), ("allow_dev", nil): allowsDevices = true

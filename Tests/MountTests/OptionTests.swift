@@ -34,6 +34,31 @@ import Testing
         #expect(try vault.shell("find vault -printf '%p %i %s %T@ %C@\\n' | sort") == before)
     }
 
+    /// A thread that keeps a virtual machine's processor awake is there only where it is of use, and never with little power.
+    @Test func littlePower() throws {
+        let isOfUse = try vault.shell(
+            """
+            polled=$(cat /sys/module/haltpoll/parameters/guest_halt_poll_ns 2> /dev/null || echo 0)
+            [ "$(uname -m)" = x86_64 ] && grep -qw hypervisor /proc/cpuinfo && [ $(nproc) -gt 1 ] && [ $polled = 0 ] && echo yes || true
+            """)
+        for (options, companions) in [
+            ([], isOfUse == "yes" ? "1" : "0"), (["--low-power"], "0"), (["-o", "low_power"], "0"),
+        ] {
+            let mount = try vault.mount(options)
+            // It is the last to get any time, so it may take some until it has said that this will do.
+            let script = """
+                for i in $(seq 100); do echo $i > mnt/$i; done; rm mnt/*
+                for i in $(seq 200); do
+                    idle=$(awk '$41 == 5' /proc/\(mount.driver.id)/task/*/stat | wc -l)
+                    [ $idle = \(companions) ] && break; sleep 0.05
+                done
+                echo $idle
+                """
+            #expect(try vault.shell(script) == companions, "\(options)")
+            try mount.unmount()
+        }
+    }
+
     @Test func mountsAreRestrictedUnlessToldOtherwise() throws {
         let mount = try vault.mount()
         let found = try options(mount)

@@ -50,6 +50,15 @@ int coffer_unshare_fs(void);
 // How long, in nanoseconds, the calling thread may be made to wait for the processor so that it can then have it for as long; 0 for what is usual. 0, or -1 where the
 // system knows no such thing, or the thread is scheduled in another way.
 int coffer_set_slice(unsigned long long nanoseconds);
+// The calling thread gets the time that no other wants (SCHED_IDLE), which needs no privilege. 0, or -1 with errno.
+int coffer_set_idle(void);
+int coffer_thread_id(void);
+// A thread, by its thread id, runs on this processor alone. 0, or -1 with errno.
+int coffer_run_on(int thread, int processor);
+// On how many processors the calling thread may run; -1 where there are more than this can count.
+int coffer_processor_count(void);
+// Whether this is a virtual machine, as far as the processor says so (x86-64 only).
+int coffer_is_guest(void);
 // fork(2), which Swift does not offer; only for a process that has one thread.
 pid_t coffer_fork(void);
 void coffer_syslog(int priority, const char *message);
