@@ -33,10 +33,11 @@ struct PendingChanges {
             for change in changes { entries[change.directory, default: [:]][change.name] = change.node }
         }
 
-        /// Btrfs' log has no name of `object` any more, and so not that it is there now: but where what it left was synced.
+        /// Btrfs' log has no name of `object` any more, and so not that it is there now: but where what it left was synced, or what it changed places with.
         mutating func forget(_ object: UInt) {
             (logFrom, isLogWritten) = (nil, false)
-            writtenWith.formIntersection(changes.filter { $0.node != object }.map(\.directory))
+            let others = changes.filter { $0.node != object }
+            writtenWith.formIntersection(others.map(\.directory) + others.map(\.object).filter { $0 != object })
         }
 
         func concerns(_ number: UInt) -> Bool { changes.contains { $0.directory == number || $0.object == number } }
