@@ -174,9 +174,11 @@ extension FileSystem {
         }
     }
 
-    /// A descriptor that keeps an object reachable that is about to lose its last name, or -1 where none is needed.
+    /// A descriptor that keeps an object reachable that is about to lose its last name, or the last that is known here, or -1 where none is needed. The kernel goes on to tell of its times.
     func orphanDescriptor(_ entry: VaultEntry, _ directory: VaultDirectory) throws(VaultError) -> Int32 {
-        guard entry.isDirectory || entry.status.st_nlink == 1, table.known(entry.status) != nil else { return -1 }
+        guard let inode = table.known(entry.status),
+            entry.isDirectory || entry.status.st_nlink == 1 || table.links(of: inode).count <= 1
+        else { return -1 }
         do throws(Errno) {
             return try disk.open(
                 at: directory.descriptor, entry.name.entry.cString, flags: DirectoryDescriptors.pathOnly | O_NOFOLLOW)
@@ -194,7 +196,7 @@ extension FileSystem {
         if entry.isDirectory || entry.status.st_nlink == 1 {
             table.unlink(inode, orphan: orphan)
         } else {
-            table.remove(entry.name.entry, in: parent, from: inode)
+            table.remove(entry.name.entry, in: parent, from: inode, orphan: orphan)
         }
     }
 

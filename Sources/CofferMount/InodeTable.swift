@@ -95,7 +95,7 @@ final class InodeTable: @unchecked Sendable {
         inodes.withLock { _ in inode.links }
     }
 
-    /// The descriptor that stands for an inode without names, or -1.
+    /// The descriptor that stands for an inode none of whose names is known, or was when one went; or -1.
     func orphan(of inode: Inode) -> Int32 {
         inodes.withLock { _ in inode.orphan }
     }
@@ -105,13 +105,17 @@ final class InodeTable: @unchecked Sendable {
         inodes.withLock { _ in Self.add(link, to: inode, onlyName: false) }
     }
 
-    /// A name less.
-    func remove(_ stored: StoredName, in parent: Inode, from inode: Inode) {
-        inodes.withLock { _ in
+    /// A name less. `orphan`, where it is not -1, keeps the object reachable where no other of its names is known; owned by the table from here on.
+    func remove(_ stored: StoredName, in parent: Inode, from inode: Inode, orphan: Int32 = -1) {
+        let surplus = inodes.withLock { _ -> Int32 in
             inode.links.removeAll {
                 $0.stored == stored && $0.parent.number == parent.number && $0.parent.device == parent.device
             }
+            if !inode.links.isEmpty || inode.lookups == 0 || inode.orphan >= 0 { return orphan }
+            inode.orphan = orphan
+            return -1
         }
+        if surplus >= 0 { disk.close(surplus) }
     }
 
     /// The last name is gone. `orphan`, where it is not -1, keeps the object reachable; owned by the table from here on.

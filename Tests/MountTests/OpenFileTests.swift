@@ -86,6 +86,22 @@ import Testing
         #expect(try contents(of: second.file("b")) == Array(pattern(9000).prefix(5)))
     }
 
+    /// The kernel goes on to tell of the times of a file that lost the only one of its names that it has asked for.
+    @Test func aHardLinkWhoseOtherNameIsNotKnown() throws {
+        try vault.shell("cd mnt; for i in 1 2 3; do echo one > a$i; ln a$i b$i; done; ln -s target s; ln s t")
+        let second = try mount.remount()
+        try vault.shell(
+            """
+            cd mnt
+            cat a1; echo two >> a1; rm a1; sync -f .; [ "$(cat b1)" = "$(printf 'one\\ntwo')" ]
+            echo new > n; echo two >> a2; mv n a2; sync -f .; [ "$(cat a2 b2)" = "$(printf 'new\\none\\ntwo')" ]
+            exec 3<> a3; rm a3; touch -d 2001-02-03 /proc/self/fd/3; exec 3<&-; sync -f .; [ $(stat -c %Y b3) = $(date -d 2001-02-03 +%s) ]
+            readlink s; rm s; sync -f .; [ $(readlink t) = target ]; rm b1 b2 b3 t; sync -f .; [ "$(ls)" = a2 ]
+            """)
+        try second.unmount()
+        #expect(try vault.log() == [])
+    }
+
     @Test func cuttingByPathWhileAHandleWrites() throws {
         let file = try OpenFile(mount.file("a"), O_RDWR | O_CREAT)
         for round in 0..<50 {
