@@ -5,15 +5,13 @@ import Synchronization
 /// Keeps the processor awake on which a program waits for its answers.
 ///
 /// A virtual machine's processor that has nothing to do is given back to the host, and getting it again takes longer than answering most requests does. So while a program makes one
-/// short request after the other, a thread that gets only the time that nobody else wants looks on while they come, on that program's processor. The kernel can do the same by itself
+/// short request after the other, a thread that gets only the time that nobody else wants looks on while they come. It goes where the scheduler puts it: what a program's processor is, proc(5) says only under locks that a program which waits for an answer may hold. The kernel can do the same by itself
 /// (`guest_halt_poll_ns` of its cpuidle governor haltpoll); where it does, or where this is no virtual machine, a companion is of no use.
 ///
 /// On a busy machine such a thread may not run for seconds. So it takes no locks and no memory, and nobody waits for it.
 final class Companion: Sendable {
     /// Short requests in a row after which there is such a program.
     static let habit: UInt32 = 16
-    /// After so many more it is looked where the program is by now.
-    private static let stay: UInt32 = 4096
     /// Nanoseconds without a request after which there is none. A disk's sync may be waited for meanwhile.
     private static let absence = 300_000
 
@@ -21,9 +19,6 @@ final class Companion: Sendable {
     private let streak = Atomic<UInt32>(0)
     private let isAway = Atomic<Bool>(false)
     private let isEnded = Atomic<Bool>(false)
-    /// Its thread id, and the processor it runs on; 0 and -1 as long as it has none.
-    private let thread = Atomic<Int32>(0)
-    private let processor = Atomic<Int32>(-1)
     private let bell: Int32
     private let givesWay: Bool
 
@@ -56,17 +51,10 @@ final class Companion: Sendable {
         // Two threads may count two as one.
         let count = streak.load(ordering: .relaxed) &+ 1
         streak.store(count, ordering: .relaxed)
-        if count >= Self.habit, isWaiting || count & (Self.stay - 1) == 0 { call(to: request.header.pid) }
+        if count >= Self.habit, isWaiting { call() }
     }
 
-    /// Has it come to where a program's thread is.
-    private func call(to program: UInt32) {
-        let thread = thread.load(ordering: .relaxed)
-        if thread != 0, let present = Self.processor(of: program), present != processor.load(ordering: .relaxed),
-            coffer_run_on(thread, present) == 0
-        {
-            processor.store(present, ordering: .relaxed)
-        }
+    private func call() {
         if isAway.exchange(false, ordering: .relaxed) { ring() }
     }
 
@@ -85,7 +73,6 @@ final class Companion: Sendable {
 
     /// Comes when it is called, until the end.
     func run() {
-        thread.store(coffer_thread_id(), ordering: .relaxed)
         if givesWay, coffer_set_idle() != 0 { return }
         while !isEnded.load(ordering: .sequentiallyConsistent) {
             isAway.store(true, ordering: .relaxed)
@@ -110,24 +97,7 @@ final class Companion: Sendable {
         }
     }
 
-    // MARK: Where programs are
-
-    /// The processor that a thread ran on last.
-    private static func processor(of thread: UInt32) -> Int32? {
-        text(of: "/proc/\(thread)/stat", processor)
-    }
-
-    /// What proc_pid_stat(5) says is the processor, the 39th word; the name, which comes second, may hold anything.
-    static func processor(_ status: UnsafeRawBufferPointer) -> Int32? {
-        let space = UInt8(ascii: " ")
-        guard let name = status.lastIndex(of: UInt8(ascii: ")")), name + 2 < status.count else { return nil }
-        var rest = status[(name + 2)...]
-        for _ in 3..<39 {
-            guard let end = rest.firstIndex(of: space) else { return nil }
-            rest = rest[(end + 1)...]
-        }
-        return decimal(rest).flatMap { Int32(exactly: $0) }
-    }
+    // MARK: What the kernel says
 
     /// The number that a text begins with.
     private static func decimal(_ text: Slice<UnsafeRawBufferPointer>) -> Int? {

@@ -70,31 +70,4 @@ struct CompanionTests {
         companion.stop()
         #expect(end.wait(timeout: .now() + 20) == .success)
     }
-
-    /// Thirty-eight words, of which `beginning` has the first four.
-    private static func status(_ beginning: String, _ end: String) -> String {
-        beginning + String(repeating: " 3", count: 34) + end
-    }
-
-    private static let statuses: [(status: String, processor: Int32?)] = [
-        (status("1 (sh) S 2", " 7 8 9"), 7),
-        (status("1 (a ) b) R) S 2", " 12\n"), 12),
-        (status("1 (sh) S 2", ""), nil),
-        (status("1 (sh) S 2", " "), nil),
-        (status("1 (sh) S 2", " 99999999999"), nil),
-        ("1 (sh)", nil), ("1 sh", nil), ("", nil),
-    ]
-
-    @Test(arguments: statuses)
-    func processorOfAThread(status: String, processor: Int32?) {
-        var status = status
-        let found = status.withUTF8 { Companion.processor(UnsafeRawBufferPointer($0)) }
-        #expect(found == processor)
-    }
-
-    @Test func processorOfThisThread() throws {
-        let status = try Data(contentsOf: URL(fileURLWithPath: "/proc/thread-self/stat"))
-        let processor = try #require(status.withUnsafeBytes { Companion.processor($0) })
-        #expect((0..<Int32(sysconf(Int32(_SC_NPROCESSORS_CONF)))).contains(processor))
-    }
 }
